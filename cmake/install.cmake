@@ -1,0 +1,6 @@
+include(GNUInstallDirs)
+get_property(programs GLOBAL PROPERTY LUKV_PROGRAMS)
+if(programs)
+  install(TARGETS ${programs} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+install(DIRECTORY proto/lukv DESTINATION ${CMAKE_INSTALL_DATADIR}/lukv/proto FILES_MATCHING PATTERN "*.proto")

@@ -1,0 +1,80 @@
+// The engine: owns the model, the KV pages and one thread that runs the step loop.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/model/model_config.h"
+#include "engine/outbox.h"
+#include "engine/request.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "kernels/backend.h"
+
+namespace lukv {
+
+struct EngineOptions {
+  int64_t kv_memory_bytes = int64_t{2} << 30;  // For pages; rounded down to whole pages.
+  DType kv_dtype = DType::kBF16;               // kBF16 or kF32
+  int32_t page_tokens = 64;                    // Entries of one kv head per page.
+  int32_t max_sequences = 64;                  // Running at once.
+  int32_t max_queued_requests = 1024;
+  int32_t max_context = 0;      // Tokens of prompt + output; 0: the model's context length.
+  int32_t prefill_chunk = 512;  // Tokens of a prefill unit.
+
+  absl::Status Validate() const;
+};
+
+// A consistent reading for metrics.
+struct EngineStats {
+  int32_t running = 0;  // Sequences admitted and not finished.
+  int32_t waiting = 0;  // Requests not admitted yet.
+  uint32_t pages_total = 0;
+  uint32_t pages_used = 0;
+  int64_t page_bytes = 0;
+  int64_t prompt_tokens = 0;  // Counters since start.
+  int64_t generated_tokens = 0;
+  int64_t steps = 0;
+  int64_t prefill_units = 0;
+  int64_t kv_bytes_full = 0;  // Gauges over the running sequences.
+  int64_t kv_bytes_resident = 0;
+};
+
+// What the engine serves, for GetModel and the start-up log.
+struct ModelInfo {
+  ModelConfig config;
+  int64_t weight_bytes = 0;
+  int64_t kv_bytes_per_token = 0;  // All layers and kv heads, full cache.
+  int32_t max_context = 0;
+  std::string device;
+  DType kv_dtype = DType::kBF16;
+};
+
+// Handle of a submitted request.
+using Ticket = uint64_t;
+
+class Engine {
+ public:
+  // Loads the weights into the backend and allocates the pages. The tokenizer is read only for its end tokens.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const std::string& model_path, std::unique_ptr<Backend> backend,
+                                                        const Tokenizer& tokenizer, const EngineOptions& options);
+  // Ends running requests with CANCELLED, joins the thread, checks that no page is leaked.
+  virtual ~Engine() = default;
+
+  // Any thread; never waits for model work. The outbox gets every event of the request and at last one DoneEvent, also
+  // when the request is refused: RESOURCE_EXHAUSTED when the queue is full or the request can never fit (with sums).
+  virtual Ticket Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) = 0;
+
+  // Any thread; idempotent; unknown tickets are ignored. Pages are free within one step; DoneEvent is CANCELLED.
+  virtual void Cancel(Ticket ticket) = 0;
+
+  // The consumer found a stop string: end this sample as kStop. Tokens after `tokens` are not counted.
+  virtual void Finish(Ticket ticket, int32_t sample, int32_t tokens) = 0;
+
+  virtual EngineStats Stats() const = 0;
+  virtual const ModelInfo& info() const = 0;
+};
+
+}  // namespace lukv

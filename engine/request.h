@@ -1,0 +1,81 @@
+// What enters the engine and what comes out. No proto types: the server turns them into these and back.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "engine/tokenizer/tokenizer.h"
+
+namespace lukv {
+
+// Applied in this order, as the ecosystem (vLLM, transformers) does: logit bias; min_tokens masks end and stop tokens;
+// repetition, then frequency and presence penalties; temperature; min_p; top_k; top_p; draw.
+struct SamplingParams {
+  float temperature = 1.0f;             // >= 0; 0 is greedy (no draw; ties to the lower id).
+  int32_t top_k = 0;                    // >= 0; 0: off.
+  float top_p = 1.0f;                   // (0, 1]
+  float min_p = 0.0f;                   // [0, 1]: tokens less likely than min_p times the likeliest are out.
+  float repetition_penalty = 1.0f;      // > 0; on tokens of the prompt and of the output (Keskar et al., 1909.05858).
+  float frequency_penalty = 0.0f;       // [-2, 2]; per earlier occurrence in the output.
+  float presence_penalty = 0.0f;        // [-2, 2]; once if in the output.
+  std::map<TokenId, float> logit_bias;  // Added to the logit.
+  uint64_t seed = 0;  // Sample i of a request draws from the stream (seed, i), whatever else runs beside it.
+};
+
+// How many values: REQUIRED relations are stated here, and hold: only the validator (server) makes a ValidRequest.
+struct ValidRequest {
+  std::string id;               // Unique among live requests; for logs.
+  std::vector<TokenId> prompt;  // >= 1 token, all in the vocabulary; prompt + max_tokens <= the context limit.
+  SamplingParams sampling;
+  int32_t n = 1;                  // Samples; >= 1.
+  int32_t max_tokens = 16;        // >= 1
+  int32_t min_tokens = 0;         // <= max_tokens
+  std::vector<TokenId> stop_ids;  // End the sample; the stop token itself is reported last.
+  bool ignore_eos = false;        // Do not end at the model's end tokens.
+  bool logprobs = false;          // Report the log-probability of each token (of the raw logits' softmax).
+  int32_t top_logprobs = 0;       // And of so many alternatives; 0..20.
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+enum class FinishReason : uint8_t {
+  kStop,    // An end token, a stop id, or the consumer matched a stop string (Engine::Finish).
+  kLength,  // max_tokens
+};
+
+struct TokenLogprob {
+  TokenId token = 0;
+  float logprob = 0;
+};
+
+// One sampled token.
+struct TokenEvent {
+  int32_t sample = 0;
+  TokenId token = 0;
+  float logprob = 0;                       // If asked for.
+  std::vector<TokenLogprob> alternatives;  // Most likely first; if asked for.
+};
+
+struct Usage {
+  int32_t prompt_tokens = 0;
+  int32_t generated_tokens = 0;   // Over all samples.
+  int64_t kv_bytes_full = 0;      // What a cache that keeps every token in every head would hold at the end.
+  int64_t kv_bytes_resident = 0;  // Bytes of the pages held at the end, over all samples.
+  absl::Duration queue;           // Submit -> admitted
+  absl::Duration prefill;         // Admitted -> prompt done
+  absl::Duration first_token;     // Submit -> first token
+  absl::Duration decode;          // First token -> last token
+};
+
+// One sample is over.
+struct FinishEvent {
+  int32_t sample = 0;
+  FinishReason reason = FinishReason::kStop;
+  TokenId stop_token = -1;  // The end token or stop id that ended it, -1 otherwise.
+};
+
+}  // namespace lukv

@@ -1,0 +1,115 @@
+// The seam between the engine and a device. A public op checks its arguments once, for all devices (backend.cc), and
+// calls the device's body (DoX). The engine sees nothing else of a device.
+//
+// Ops are issued in order on one implicit stream and may return before they ran; Synchronize waits. An error of a
+// body that shows up later is returned by the next op or by Synchronize.
+// Thread rule: one thread at a time uses a Backend, but for name().
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/args.h"
+#include "kernels/dtype.h"
+
+namespace lukv {
+
+// A weight matrix in the device's own layout, [out_features, in_features].
+class LinearWeight {
+ public:
+  virtual ~LinearWeight() = default;
+  virtual int64_t out_features() const = 0;
+  virtual int64_t in_features() const = 0;
+  virtual size_t memory_bytes() const = 0;
+};
+
+// A table whose rows are looked up, [vocabulary, hidden].
+class EmbeddingWeight {
+ public:
+  virtual ~EmbeddingWeight() = default;
+  virtual int64_t vocabulary() const = 0;
+  virtual int64_t hidden() const = 0;
+};
+
+class Backend;
+
+// Device memory; freed when it goes. Move-only.
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  DeviceBuffer(Backend* backend, void* data, size_t bytes) : backend_(backend), data_(data), bytes_(bytes) {}
+  DeviceBuffer(DeviceBuffer&& other) noexcept { *this = std::move(other); }
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+  ~DeviceBuffer() { Reset(); }
+
+  void Reset();
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  Backend* backend_ = nullptr;
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // For people and metrics, e.g. "cpu (avx512_vnni, 2 threads, int8 activations)".
+  virtual std::string name() const = 0;
+  // The dtype of Matrix arguments other than logits.
+  virtual DType activation_dtype() const = 0;
+
+  // 64-byte aligned, uninitialised. RESOURCE_EXHAUSTED with the size when there is not enough.
+  virtual absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) = 0;
+  virtual absl::Status CopyToDevice(void* device, const void* host, size_t bytes) = 0;
+  virtual absl::Status CopyToHost(void* host, const void* device, size_t bytes) = 0;  // Waits for what was issued.
+  virtual absl::Status Synchronize() = 0;
+
+  // One linear layer out of tensors stacked by rows (q, k, v; gate, up), each with its own dtype. The views' memory may
+  // go after the call. INVALID_ARGUMENT when the column counts differ.
+  virtual absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts) = 0;
+  // The view's memory must outlive the result on the CPU backend (rows are read where they lie).
+  virtual absl::StatusOr<std::unique_ptr<EmbeddingWeight>> PackEmbedding(const TensorView& table) = 0;
+
+  // INVALID_ARGUMENT names the op and the argument that is off; nothing is run then.
+  absl::Status Embed(const EmbedArgs& args);
+  absl::Status RmsNorm(const RmsNormArgs& args);
+  absl::Status Linear(const LinearArgs& args);
+  absl::Status RopeStage(const RopeStageArgs& args);
+  absl::Status PrefillAttention(const PrefillAttentionArgs& args);
+  absl::Status Append(const AppendArgs& args);
+  absl::Status PagedAttention(const PagedAttentionArgs& args);
+  absl::Status Compact(const CompactArgs& args);
+  absl::Status SiluMul(const SiluMulArgs& args);
+  absl::Status GatherRows(const GatherRowsArgs& args);
+
+ protected:
+  friend class DeviceBuffer;
+  virtual void Free(void* data, size_t bytes) = 0;
+
+  virtual absl::Status DoEmbed(const EmbedArgs& args) = 0;
+  virtual absl::Status DoRmsNorm(const RmsNormArgs& args) = 0;
+  virtual absl::Status DoLinear(const LinearArgs& args) = 0;
+  virtual absl::Status DoRopeStage(const RopeStageArgs& args) = 0;
+  virtual absl::Status DoPrefillAttention(const PrefillAttentionArgs& args) = 0;
+  virtual absl::Status DoAppend(const AppendArgs& args) = 0;
+  virtual absl::Status DoPagedAttention(const PagedAttentionArgs& args) = 0;
+  virtual absl::Status DoCompact(const CompactArgs& args) = 0;
+  virtual absl::Status DoSiluMul(const SiluMulArgs& args) = 0;
+  virtual absl::Status DoGatherRows(const GatherRowsArgs& args) = 0;
+};
+
+}  // namespace lukv

@@ -1,0 +1,31 @@
+// The CPU backend. Chooses its instruction set at run time; LUKV_CPU_TARGET=avx2|avx512|avx512_vnni forces one.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+
+namespace lukv {
+
+// Arithmetic of the linear layers.
+enum class CpuCompute : uint8_t {
+  // Quantised weights: activations are quantised to int8 in blocks of 32 with one f32 scale each, products are summed
+  // in integers. Float weights: f32 activations. Fast; mean KL against kF32 is measured by tools/accuracy.
+  kInt8,
+  // Weights are dequantised to f32, activations stay f32.
+  kF32,
+};
+
+struct CpuBackendOptions {
+  int threads = 0;  // 0: one per core that this process may run on.
+  CpuCompute compute = CpuCompute::kInt8;
+  std::string target;  // "", "avx2", "avx512", "avx512_vnni"; "" = LUKV_CPU_TARGET, else the best there is.
+};
+
+// FAILED_PRECONDITION when the CPU lacks AVX2+FMA+F16C or the forced target.
+absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuBackendOptions& options);
+
+}  // namespace lukv
