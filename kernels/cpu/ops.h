@@ -1,0 +1,35 @@
+// Bodies of the CPU backend's ops; arguments have been checked (kernels/backend.cc). One file per op or pair of ops;
+// the instruction set is chosen at run time by Highway.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "kernels/args.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace lukv::cpu {
+
+// What an op may use besides its arguments. Scratch grows on demand and is kept.
+class OpContext {
+ public:
+  explicit OpContext(ThreadPool& pool) : pool(pool), scratch_(static_cast<size_t>(pool.threads()) + 1) {}
+  ThreadPool& pool;
+
+  // 64-byte aligned, uninitialised, valid until the next call for the same thread. Thread -1: shared by the whole op.
+  std::byte* Scratch(int thread, size_t bytes);
+
+ private:
+  std::vector<std::vector<std::byte>> scratch_;
+};
+
+void RmsNorm(const RmsNormArgs& args, OpContext& context);
+void RopeStage(const RopeStageArgs& args, OpContext& context);
+void PrefillAttention(const PrefillAttentionArgs& args, OpContext& context);
+void Append(const AppendArgs& args, OpContext& context);
+void PagedAttention(const PagedAttentionArgs& args, OpContext& context);
+void Compact(const CompactArgs& args, OpContext& context);
+void SiluMul(const SiluMulArgs& args, OpContext& context);
+void GatherRows(const GatherRowsArgs& args, OpContext& context);
+
+}  // namespace lukv::cpu
