@@ -282,17 +282,23 @@ absl::Status EngineLoop::StartGroup(const std::vector<Request*>& requests) {
 
 absl::Status EngineLoop::RunPrefillUnit() {
   if (!group_.has_value()) return absl::OkStatus();  // It could not be started.
+  // Tokens are chosen after the unit: a sample may end with its first token and give its pages back, and until the unit
+  // returns the last layer still writes to them.
+  std::vector<std::pair<size_t, std::vector<float>>> prompt_logits;
   const absl::Status status =
-      parts_.runner->RunPrefillUnit(*group_, [this](size_t prompt, size_t, std::span<const float> logits) {
-        Request* request = group_requests_[prompt];
-        if (request == nullptr) return;
-        request->prefilled = true;
-        request->prompt_done = absl::Now();
-        request->usage.prefill = request->prompt_done - request->admitted;
-        counters_.prompt_tokens += request->usage.prompt_tokens;
-        for (Sample& sample : request->samples) OnToken(*request, sample, logits);
+      parts_.runner->RunPrefillUnit(*group_, [&](size_t prompt, size_t, std::span<const float> logits) {
+        prompt_logits.emplace_back(prompt, std::vector<float>(logits.begin(), logits.end()));
       });
   ++counters_.prefill_units;
+  for (const auto& [prompt, logits] : prompt_logits) {
+    if (!status.ok()) break;
+    Request& request = *group_requests_[prompt];
+    request.prefilled = true;
+    request.prompt_done = absl::Now();
+    request.usage.prefill = request.prompt_done - request.admitted;
+    counters_.prompt_tokens += request.usage.prompt_tokens;
+    for (Sample& sample : request.samples) OnToken(request, sample, logits);
+  }
   if (!status.ok() || group_->done()) {
     group_.reset();
     group_requests_.clear();
