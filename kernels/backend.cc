@@ -2,65 +2,67 @@
 
 #include <cmath>
 #include <cstdint>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "base/status_macros.h"
 
 namespace lukv {
 namespace {
 
+// The distribution's absl::string_view is not std::string_view.
+absl::string_view Name(DType dtype) { return {Traits(dtype).name.data(), Traits(dtype).name.size()}; }
+
 // Checks of one call; the first that fails is the one reported. Device arrays cannot be looked into, only their
 // addresses can.
 class Checks {
  public:
-  explicit Checks(std::string_view op) : op_(op) {}
+  explicit Checks(absl::string_view op) : op_(op) {}
 
   // `argument` is a member of the op's struct; `problem` completes "argument ...".
   template <typename... Parts>
-  void Require(bool holds, std::string_view argument, const Parts&... problem) {
+  void Require(bool holds, absl::string_view argument, const Parts&... problem) {
     if (holds || !status_.ok()) return;
     status_ = absl::InvalidArgumentError(absl::StrCat(op_, ": ", argument, " ", problem...));
   }
 
-  void Present(const void* pointer, std::string_view argument) { Require(pointer != nullptr, argument, "is null"); }
+  void Present(const void* pointer, absl::string_view argument) { Require(pointer != nullptr, argument, "is null"); }
 
-  void Equal(int64_t actual, int64_t expected, std::string_view argument) {
+  void Equal(int64_t actual, int64_t expected, absl::string_view argument) {
     Require(actual == expected, argument, "is ", actual, ", must be ", expected);
   }
 
-  void Positive(int64_t actual, std::string_view argument) {
+  void Positive(int64_t actual, absl::string_view argument) {
     Require(actual > 0, argument, "is ", actual, ", must be positive");
   }
 
-  void InRange(int64_t actual, int64_t low, int64_t high, std::string_view argument) {
+  void InRange(int64_t actual, int64_t low, int64_t high, absl::string_view argument) {
     Require(actual >= low && actual < high, argument, "is ", actual, ", must be in [", low, ", ", high, ")");
   }
 
-  void Finite(float actual, std::string_view argument) {
+  void Finite(float actual, absl::string_view argument) {
     Require(std::isfinite(actual), argument, "is ", actual, ", must be finite");
   }
 
-  void IsMatrix(const ConstMatrix& m, DType dtype, std::string_view argument) {
-    Require(m.dtype == dtype, argument, "has dtype ", Traits(m.dtype).name, ", must have ", Traits(dtype).name);
+  void IsMatrix(const ConstMatrix& m, DType dtype, absl::string_view argument) {
+    Require(m.dtype == dtype, argument, "has dtype ", Name(m.dtype), ", must have ", Name(dtype));
     Require(m.rows >= 0, argument, "has ", m.rows, " rows");
     Require(m.cols > 0, argument, "has ", m.cols, " columns");
     Require(m.rows <= 1 || m.stride >= m.cols, argument, "has stride ", m.stride, " for ", m.cols, " columns");
     Require(m.rows == 0 || m.data != nullptr, argument, "is null");
   }
 
-  void SameRows(const ConstMatrix& m, const ConstMatrix& like, std::string_view argument) {
+  void SameRows(const ConstMatrix& m, const ConstMatrix& like, absl::string_view argument) {
     Require(m.rows == like.rows, argument, "has ", m.rows, " rows, must have ", like.rows);
   }
 
-  void HasCols(const ConstMatrix& m, int64_t cols, std::string_view argument) {
+  void HasCols(const ConstMatrix& m, int64_t cols, absl::string_view argument) {
     Require(m.cols == cols, argument, "has ", m.cols, " columns, must have ", cols);
   }
 
-  void KvDtype(DType dtype, std::string_view argument) {
-    Require(dtype == DType::kF32 || dtype == DType::kBF16, argument, "is ", Traits(dtype).name,
-            ", must be F32 or BF16");
+  void KvDtype(DType dtype, absl::string_view argument) {
+    Require(dtype == DType::kF32 || dtype == DType::kBF16, argument, "is ", Name(dtype), ", must be F32 or BF16");
   }
 
   void Heads(int32_t n_heads, int32_t n_kv_heads) {
@@ -70,7 +72,7 @@ class Checks {
     Require(n_heads % n_kv_heads == 0, "n_heads", "is ", n_heads, ", must be a multiple of ", n_kv_heads, " kv heads");
   }
 
-  void HeadDim(int32_t head_dim, std::string_view argument) {
+  void HeadDim(int32_t head_dim, absl::string_view argument) {
     Require(head_dim > 0 && head_dim % 2 == 0, argument, "is ", head_dim, ", must be even and positive");
   }
 
@@ -78,7 +80,7 @@ class Checks {
   absl::Status status() && { return std::move(status_); }
 
  private:
-  const std::string_view op_;
+  const absl::string_view op_;
   absl::Status status_;
 };
 
@@ -149,7 +151,7 @@ void CheckSegments(const PrefillAttentionArgs& args, Checks& checks) {
   int64_t next_row = 0;
   for (int32_t i = 0; i < args.n_segments; ++i) {
     const PrefillSegment& s = args.segments[i];
-    const auto name = [&](std::string_view member) { return absl::StrCat("segments[", i, "].", member); };
+    const auto name = [&](absl::string_view member) { return absl::StrCat("segments[", i, "].", member); };
     checks.Require(s.n_query >= 0, name("n_query"), "is ", s.n_query);
     checks.Require(s.q_row >= next_row, name("q_row"), "is ", s.q_row, ", must be at least ", next_row,
                    ": segments are disjoint and ascending");
