@@ -66,7 +66,7 @@ class ByteLevelTokenizer final : public TokenizerBase {
     std::vector<std::string> pieces = Pieces(data);
     std::array<TokenId, 256> byte_tokens;
     byte_tokens.fill(-1);
-    absl::flat_hash_map<std::string, TokenId> words;
+    absl::flat_hash_map<std::string_view, TokenId> words;
     if (data.ignore_merges) words.reserve(pieces.size());
     for (size_t id = 0; id < pieces.size(); ++id) {
       if (data.types[id] != TokenType::kNormal || pieces[id].empty()) continue;
@@ -115,7 +115,7 @@ class ByteLevelTokenizer final : public TokenizerBase {
 
  private:
   ByteLevelTokenizer(TokenizerData data, std::vector<std::string> pieces, const std::array<TokenId, 256>& byte_tokens,
-                     absl::flat_hash_map<std::string, TokenId> words)
+                     absl::flat_hash_map<std::string_view, TokenId> words)
       : TokenizerBase(std::move(data), std::move(pieces)),
         pre_tokenizer_(this->data().pre_tokenizer),
         byte_tokens_(byte_tokens),
@@ -127,8 +127,8 @@ class ByteLevelTokenizer final : public TokenizerBase {
   }
 
   const PreTokenizer pre_tokenizer_;
-  const std::array<TokenId, 256> byte_tokens_;              // -1: the vocabulary lacks it.
-  const absl::flat_hash_map<std::string, TokenId> words_;  // By bytes; empty unless ignore_merges.
+  const std::array<TokenId, 256> byte_tokens_;                  // -1: the vocabulary lacks it.
+  const absl::flat_hash_map<std::string_view, TokenId> words_;  // Views of the pieces; empty unless ignore_merges.
 };
 
 }  // namespace

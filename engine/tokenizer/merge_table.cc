@@ -42,7 +42,9 @@ void MergeTable::Merge(std::vector<int32_t>& symbols, Scratch& scratch) const {
     result[left] = it->second.result;
     return true;
   };
-  const auto entry = [&](int32_t left) { return static_cast<uint64_t>(rank[left]) << 32 | static_cast<uint32_t>(left); };
+  const auto entry = [&](int32_t left) {
+    return static_cast<uint64_t>(rank[left]) << 32 | static_cast<uint32_t>(left);
+  };
 
   for (int32_t i = 0; i < n; ++i) {
     previous[i] = i - 1;

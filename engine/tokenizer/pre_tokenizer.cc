@@ -18,15 +18,13 @@ namespace {
 
 // The published patterns, rewritten so that they match the same but never backtrack further than by one character
 // at the end of white space: possessive where nothing that follows can match a part, and "\s*[\r\n]+" as "\s*[\r\n]".
-constexpr char kGpt2[] =
-    R"('(?:s|t|re|ve|m|ll|d)| ?\p{L}++| ?\p{N}++| ?[^)" LUKV_SPACE R"(\p{L}\p{N}]++|[)" LUKV_SPACE R"(]+(?![^)" LUKV_SPACE
-    R"(])|[)" LUKV_SPACE R"(]++)";
+constexpr char kGpt2[] = R"('(?:s|t|re|ve|m|ll|d)| ?\p{L}++| ?\p{N}++| ?[^)" LUKV_SPACE R"(\p{L}\p{N}]++|[)" LUKV_SPACE
+                         R"(]+(?![^)" LUKV_SPACE R"(])|[)" LUKV_SPACE R"(]++)";
 // Every digit alone first, GPT-2's pattern on what is left: so white space before a digit ends a text.
-constexpr char kSmolLm[] =
-    R"('(?:s|t|re|ve|m|ll|d)| ?\p{L}++|\p{N}| ?[^)" LUKV_SPACE R"(\p{L}\p{N}]++|[)" LUKV_SPACE R"(]+(?![^)" LUKV_SPACE
-    R"(\p{N}])|[)" LUKV_SPACE R"(]++)";
-#define LUKV_LLAMA3(digits)                                                                                     \
-  R"((?i:'(?:s|t|re|ve|m|ll|d))|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N})" digits R"(| ?[^)" LUKV_SPACE                 \
+constexpr char kSmolLm[] = R"('(?:s|t|re|ve|m|ll|d)| ?\p{L}++|\p{N}| ?[^)" LUKV_SPACE R"(\p{L}\p{N}]++|[)" LUKV_SPACE
+                           R"(]+(?![^)" LUKV_SPACE R"(\p{N}])|[)" LUKV_SPACE R"(]++)";
+#define LUKV_LLAMA3(digits)                                                                                       \
+  R"((?i:'(?:s|t|re|ve|m|ll|d))|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N})" digits R"(| ?[^)" LUKV_SPACE                   \
   R"(\p{L}\p{N}]++[\r\n]*+|[)" LUKV_SPACE R"(]*[\r\n]|[)" LUKV_SPACE R"(]+(?![^)" LUKV_SPACE R"(])|[)" LUKV_SPACE \
   R"(]++)"
 constexpr char kLlama3[] = LUKV_LLAMA3("{1,3}+");
@@ -50,10 +48,14 @@ const char* Pattern(PreTokenizerKind kind) {
 
 std::optional<PreTokenizerKind> PreTokenizerByName(std::string_view name) {
   static constexpr std::pair<std::string_view, PreTokenizerKind> kNames[] = {
-      {"default", PreTokenizerKind::kGpt2},   {"gpt-2", PreTokenizerKind::kGpt2},
-      {"gpt2", PreTokenizerKind::kGpt2},      {"smollm", PreTokenizerKind::kSmolLm},
-      {"llama-bpe", PreTokenizerKind::kLlama3}, {"llama3", PreTokenizerKind::kLlama3},
-      {"llama-v3", PreTokenizerKind::kLlama3},  {"qwen2", PreTokenizerKind::kQwen2},
+      {"default", PreTokenizerKind::kGpt2},
+      {"gpt-2", PreTokenizerKind::kGpt2},
+      {"gpt2", PreTokenizerKind::kGpt2},
+      {"smollm", PreTokenizerKind::kSmolLm},
+      {"llama-bpe", PreTokenizerKind::kLlama3},
+      {"llama3", PreTokenizerKind::kLlama3},
+      {"llama-v3", PreTokenizerKind::kLlama3},
+      {"qwen2", PreTokenizerKind::kQwen2},
       {"deepseek-r1-qwen", PreTokenizerKind::kQwen2},
   };
   for (const auto& [known, kind] : kNames) {
@@ -74,7 +76,7 @@ std::optional<PreTokenizerKind> PreTokenizerByPattern(std::string_view pattern) 
   return std::nullopt;
 }
 
-std::string_view SupportedPreTokenizers() { return "gpt-2, smollm, llama-bpe (Llama 3), qwen2"; }
+const char* SupportedPreTokenizers() { return "gpt-2, smollm, llama-bpe (Llama 3), qwen2"; }
 
 struct PreTokenizer::Code {
   pcre2_code* code = nullptr;
@@ -103,8 +105,7 @@ void PreTokenizer::Split(std::string_view text, absl::FunctionRef<void(std::stri
   const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match.get());
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   for (size_t start = 0; start < text.size(); start = range[1]) {
-    const int found =
-        pcre2_match(code_->code, subject, text.size(), start, PCRE2_NO_UTF_CHECK, match.get(), nullptr);
+    const int found = pcre2_match(code_->code, subject, text.size(), start, PCRE2_NO_UTF_CHECK, match.get(), nullptr);
     // Every character matches one of the alternatives, and never the empty string.
     LUKV_CHECK(found == 1 && range[1] > start);
     sink(text.substr(start, range[1] - start));

@@ -17,7 +17,7 @@ std::optional<PreTokenizerKind> PreTokenizerByName(std::string_view name);
 // By the pattern of a tokenizer.json's Split; GPT-2's and SmolLM's have none.
 std::optional<PreTokenizerKind> PreTokenizerByPattern(std::string_view pattern);
 // For messages: what the two functions know.
-std::string_view SupportedPreTokenizers();
+const char* SupportedPreTokenizers();
 
 // Immutable; safe to use from any thread.
 class PreTokenizer {

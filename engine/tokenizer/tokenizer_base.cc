@@ -29,7 +29,7 @@ absl::Status TokenizerBase::CheckIds(const TokenizerData& data) {
     return absl::InvalidArgumentError(
         absl::StrCat("there are ", data.types.size(), " token types for ", size, " tokens"));
   }
-  const auto check = [&](std::string_view name, TokenId id) {
+  const auto check = [&](const char* name, TokenId id) {
     if (id >= 0 && id < size) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat(name, " id ", id, " is outside the vocabulary of ", size));
   };
@@ -61,7 +61,8 @@ absl::StatusOr<std::vector<TokenId>> TokenizerBase::Encode(std::span<const TextS
     if (segments.size() > 1) joined += segment.text;
   }
   if (size > kMaxTextBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("the text has ", size, " bytes, at most ", kMaxTextBytes, " can be"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the text has ", size, " bytes, at most ", kMaxTextBytes, " can be"));
   }
   Run run;
   if (add_bos && data_.adds_bos) run.ids.push_back(data_.bos);
@@ -82,11 +83,11 @@ absl::Status TokenizerBase::EncodeText(std::string_view text, std::span<const st
       continue;
     }
     std::string_view before = text.substr(done, position - done);
-    if (match->token->strip_left) before.remove_suffix(TrailingSpace(before));
+    if (match->token->strip_left) before.remove_suffix(TrailingRun(before, IsSpace));
     if (!before.empty()) LUKV_RETURN_IF_ERROR(EncodeStretch(before, done, run));
     run.ids.push_back(match->token->id);
     position += match->length;
-    if (match->token->strip_right) position += LeadingSpace(text.substr(position));
+    if (match->token->strip_right) position += LeadingRun(text.substr(position), IsSpace);
     done = position;
   }
   if (done < text.size()) return EncodeStretch(text.substr(done), done, run);

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "engine/tokenizer/quoted.h"
 #include "engine/tokenizer/unicode.h"
 
 namespace lukv {
@@ -17,7 +18,8 @@ absl::StatusOr<std::vector<uint32_t>> RanksByScore(std::span<const float> scores
   std::vector<TokenId> order(scores.size());
   std::iota(order.begin(), order.end(), 0);
   for (size_t i = 0; i < scores.size(); ++i) {
-    if (std::isnan(scores[i])) return absl::InvalidArgumentError(absl::StrCat("score of token ", i, " is not a number"));
+    if (std::isnan(scores[i]))
+      return absl::InvalidArgumentError(absl::StrCat("score of token ", i, " is not a number"));
   }
   std::sort(order.begin(), order.end(), [&](TokenId a, TokenId b) { return scores[a] > scores[b]; });
   std::vector<uint32_t> ranks(scores.size());
@@ -47,7 +49,7 @@ absl::StatusOr<VocabularyIndex> IndexVocabulary(const TokenizerData& data) {
     const auto [it, is_new] = index.emplace(data.tokens[id], static_cast<TokenId>(id));
     if (!is_new) {
       return absl::InvalidArgumentError(
-          absl::StrCat("tokens ", it->second, " and ", id, " of the vocabulary are both \"", data.tokens[id], "\""));
+          absl::StrCat("tokens ", it->second, " and ", id, " of the vocabulary are both ", Quoted(data.tokens[id])));
     }
   }
   return index;
@@ -55,13 +57,16 @@ absl::StatusOr<VocabularyIndex> IndexVocabulary(const TokenizerData& data) {
 
 absl::Status AddMerge(const VocabularyIndex& index, std::string_view left, std::string_view right, uint32_t rank,
                       TokenizerData& data) {
-  const auto invalid = [&](std::string_view what) {
-    return absl::InvalidArgumentError(absl::StrCat("merge ", rank, " \"", left, " ", right, "\" ", what));
+  const auto invalid = [&](const char* what) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("merge ", rank, " (", Quoted(left), ", ", Quoted(right), ") ", what));
   };
   if (left.empty() || right.empty()) return invalid("has an empty part");
+  std::string whole(left);
+  whole += right;
   const auto left_it = index.find(left);
   const auto right_it = index.find(right);
-  const auto whole_it = index.find(absl::StrCat(left, right));
+  const auto whole_it = index.find(whole);
   if (left_it == index.end() || right_it == index.end()) return invalid("has a part that is not in the vocabulary");
   if (whole_it == index.end()) return invalid("makes a token that is not in the vocabulary");
   if (!data.merges.Add(left_it->second, right_it->second, rank, whole_it->second)) return invalid("is there twice");
@@ -71,7 +76,8 @@ absl::Status AddMerge(const VocabularyIndex& index, std::string_view left, std::
 absl::Status AddMerge(const VocabularyIndex& index, std::string_view pair, uint32_t rank, TokenizerData& data) {
   const size_t space = pair.find(' ');
   if (space == std::string_view::npos || pair.find(' ', space + 1) != std::string_view::npos) {
-    return absl::InvalidArgumentError(absl::StrCat("merge ", rank, " \"", pair, "\" is not two tokens with a space"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("merge ", rank, " is ", Quoted(pair), ", not two tokens with a space"));
   }
   return AddMerge(index, pair.substr(0, space), pair.substr(space + 1), rank, data);
 }

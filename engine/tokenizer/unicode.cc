@@ -94,28 +94,30 @@ std::string NormalizeNfc(std::string_view text) {
   return result;
 }
 
-bool IsPythonSpace(char32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+bool IsSpace(char32_t c) {
+  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
          (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-size_t LeadingSpace(std::string_view text) {
+bool IsPythonSpace(char32_t c) { return IsSpace(c) || (c >= 0x1C && c <= 0x1F); }
+
+size_t LeadingRun(std::string_view text, bool (*is_space)(char32_t)) {
   size_t i = 0;
   while (i < text.size()) {
     const size_t length = CodePointLength(text.substr(i));
-    if (length == 0 || !IsPythonSpace(DecodeCodePoint(text.substr(i)))) break;
+    if (length == 0 || !is_space(DecodeCodePoint(text.substr(i)))) break;
     i += length;
   }
   return i;
 }
 
-size_t TrailingSpace(std::string_view text) {
+size_t TrailingRun(std::string_view text, bool (*is_space)(char32_t)) {
   size_t end = text.size();
   while (end > 0) {
     size_t start = end - 1;
     while (start > 0 && end - start < 4 && (Byte(text, start) & 0xC0) == 0x80) --start;
     const std::string_view last = text.substr(start, end - start);
-    if (CodePointLength(last) != last.size() || !IsPythonSpace(DecodeCodePoint(last))) break;
+    if (CodePointLength(last) != last.size() || !is_space(DecodeCodePoint(last))) break;
     end = start;
   }
   return text.size() - end;

@@ -31,10 +31,12 @@ void AppendUtf8(char32_t code_point, std::string& text);
 // Unicode normalization form C. REQUIRES: valid UTF-8.
 std::string NormalizeNfc(std::string_view text);
 
-// White space as Python's str.strip() and Jinja's `trim` see it.
+// Unicode's White_Space.
+bool IsSpace(char32_t code_point);
+// What Python's str.strip() and Jinja's `trim` take away: also U+001C to U+001F.
 bool IsPythonSpace(char32_t code_point);
-// Bytes of white space at the start and at the end of `text`.
-size_t LeadingSpace(std::string_view text);
-size_t TrailingSpace(std::string_view text);
+// Bytes of such code points at the start and at the end of `text`.
+size_t LeadingRun(std::string_view text, bool (*is_space)(char32_t));
+size_t TrailingRun(std::string_view text, bool (*is_space)(char32_t));
 
 }  // namespace lukv
