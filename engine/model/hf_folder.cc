@@ -110,7 +110,7 @@ absl::StatusOr<Shards> OpenIndexed(const fs::path& folder, const json& index) {
     const std::string tensor = absl::CEscape(name.substr(0, 80));
     if (!file_name.is_string() || !IsPlainName(file_name.get_ref<const std::string&>())) {
       return absl::InvalidArgumentError(StrCat(where, ": tensor \"", tensor, "\" lies in ",
-                                               absl::CEscape(file_name.dump().substr(0, 80)),
+                                               file_name.dump(-1, ' ', /*ensure_ascii=*/true).substr(0, 80),
                                                ", which is not the name of a .safetensors file in the folder"));
     }
     const SafetensorsFile*& file = opened[file_name.get<std::string>()];
