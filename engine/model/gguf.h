@@ -2,6 +2,7 @@
 // are views into the mapping.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -39,6 +40,7 @@ class GgufFile {
   absl::StatusOr<TensorView> Tensor(std::string_view name) const;
   bool HasTensor(std::string_view name) const;
   std::vector<std::string_view> TensorNames() const;  // In file order.
+  size_t file_bytes() const;
 
  private:
   GgufFile();
