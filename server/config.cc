@@ -134,9 +134,7 @@ class Parser {
 
   void AddEngineOptions() {
     EngineOptions& engine = config_.engine;
-    Add("kv-memory", raw_.kv_memory, "Memory for the KV cache")
-        ->transform(CLI::AsSizeValue(true))
-        ->default_str("2GiB");
+    Add("kv-memory", raw_.kv_memory, "Memory for the KV cache")->transform(CLI::AsSizeValue(true))->default_str("2GiB");
     Add("kv-dtype", raw_.kv_dtype, "Element type of the KV cache")->check(CLI::IsMember(&kKvDtypes));
     Add("page-tokens", engine.page_tokens, "Tokens of one kv head in a page of the KV cache");
     Add("max-sequences", engine.max_sequences, "Sequences that run at once");

@@ -37,7 +37,8 @@ constexpr Name kCacheInfo = {"vllm:cache_config_info",
                              "Always 1. block_size: tokens of one kv head in a page; num_gpu_blocks: pages."};
 constexpr Name kPromptTokens = {"vllm:prompt_tokens_total", "Prompt tokens computed."};
 constexpr Name kGenerationTokens = {"vllm:generation_tokens_total", "Tokens generated."};
-constexpr Name kSuccess = {"vllm:request_success_total", "Ended samples by finished_reason: stop, length, abort, error."};
+constexpr Name kSuccess = {"vllm:request_success_total",
+                           "Ended samples by finished_reason: stop, length, abort, error."};
 constexpr Name kTtft = {"vllm:time_to_first_token_seconds", "From a request's arrival to its first token."};
 constexpr Name kItl = {"vllm:inter_token_latency_seconds", "Between the tokens of a sample, as they reach its call."};
 constexpr Name kE2e = {"vllm:e2e_request_latency_seconds", "From a request's arrival to its end."};
@@ -60,9 +61,9 @@ constexpr Name kRefused = {"lukv_requests_refused_total", "Requests refused befo
 const Buckets kTtftBuckets = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
                               1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
 const Buckets kItlBuckets = {.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
-const Buckets kRequestBuckets = {.3, .5, .8, 1,  1.5, 2,  2.5, 5,   10,  15,  20,
+const Buckets kRequestBuckets = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                                  30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
-const Buckets kTokenBuckets = {1,    2,    5,    10,   20,    50,    100,   200,    500,
+const Buckets kTokenBuckets = {1,    2,    5,    10,    20,    50,    100,    200,   500,
                                1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000};
 
 MetricFamily Family(const Name& name, MetricType type, const Labels& labels, double value) {
@@ -143,8 +144,8 @@ struct Metrics::Impl {
   }
 
   prometheus::Histogram& Histogram(const Name& name, const Buckets& buckets) {
-    return prometheus::BuildHistogram().Name(name.name).Help(name.help).Labels(labels).Register(*registry).Add(
-        {}, buckets);
+    return prometheus::BuildHistogram().Name(name.name).Help(name.help).Labels(labels).Register(*registry).Add({},
+                                                                                                               buckets);
   }
 
   prometheus::Family<prometheus::Counter>& Counters(const Name& name) {
@@ -185,9 +186,7 @@ absl::StatusOr<std::string> Metrics::Listen(const std::string& address) {
 
 void Metrics::SetEngine(const Engine* engine, int32_t page_tokens) { impl_->engine->Set(engine, page_tokens); }
 
-void Metrics::OnFirstToken(absl::Duration since_arrival) {
-  impl_->ttft.Observe(absl::ToDoubleSeconds(since_arrival));
-}
+void Metrics::OnFirstToken(absl::Duration since_arrival) { impl_->ttft.Observe(absl::ToDoubleSeconds(since_arrival)); }
 
 void Metrics::OnTokens(absl::Duration since_last, int32_t tokens) {
   const double each = absl::ToDoubleSeconds(since_last) / tokens;
@@ -208,9 +207,7 @@ void Metrics::OnRequestEnd(const Usage& usage, absl::Duration since_arrival) {
   impl_->generation.Observe(usage.generated_tokens);
 }
 
-void Metrics::OnRefused(std::string_view reason) {
-  impl_->refused.Add({{"reason", std::string(reason)}}).Increment();
-}
+void Metrics::OnRefused(std::string_view reason) { impl_->refused.Add({{"reason", std::string(reason)}}).Increment(); }
 
 std::string Metrics::Text() const {
   std::vector<MetricFamily> families = impl_->registry->Collect();

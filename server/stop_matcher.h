@@ -11,8 +11,8 @@ namespace lukv {
 class StopMatcher {
  public:
   struct Result {
-    std::string text;        // May be shown now: free of stop strings, and nothing later can make it part of one.
-    int32_t matched = -1;    // Index of the stop string that was found; -1: none. Nothing follows a match.
+    std::string text;      // May be shown now: free of stop strings, and nothing later can make it part of one.
+    int32_t matched = -1;  // Index of the stop string that was found; -1: none. Nothing follows a match.
   };
 
   // `stops` must outlive the matcher. REQUIRES: none is empty.

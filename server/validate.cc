@@ -97,7 +97,8 @@ std::vector<TokenId> EncodeConversation(const v1::Conversation& conversation, co
 
 int64_t ConversationBytes(const v1::Conversation& conversation) {
   int64_t bytes = 0;
-  for (const v1::ChatMessage& message : conversation.messages()) bytes += static_cast<int64_t>(message.content().size());
+  for (const v1::ChatMessage& message : conversation.messages())
+    bytes += static_cast<int64_t>(message.content().size());
   return bytes;
 }
 
@@ -135,7 +136,8 @@ std::vector<TokenId> Prompt(const v1::GenerateRequest& request, const RequestLim
       return {};
   }
   checker.Require(static_cast<int64_t>(prompt.size()) < limits.max_context, field,
-                  absl::StrCat("a prompt of ", prompt.size(), " tokens"), absl::StrCat("1 to ", limits.max_context - 1));
+                  absl::StrCat("a prompt of ", prompt.size(), " tokens"),
+                  absl::StrCat("1 to ", limits.max_context - 1));
   return prompt;
 }
 
