@@ -2,16 +2,13 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
-#include <fstream>
 #include <map>
+#include <optional>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "base/status_macros.h"
 
 namespace lukv {
@@ -21,7 +18,6 @@ constexpr char kProgram[] = "lukv-server";
 
 // Settings as they are written, where CLI11 has no type for them.
 struct RawSettings {
-  std::string config_file;
   uint64_t kv_memory = 0;
   uint64_t max_message_size = 0;
   std::string drain_timeout = "30s";
@@ -37,10 +33,6 @@ const std::map<std::string, LogLevel> kLogLevels = {{"debug", LogLevel::kDebug},
                                                     {"warning", LogLevel::kWarning},
                                                     {"error", LogLevel::kError},
                                                     {"off", LogLevel::kOff}};
-
-std::string EnvironmentName(const std::string& flag) {
-  return absl::StrCat("LUKV_", absl::AsciiStrToUpper(absl::StrReplaceAll(flag, {{"-", "_"}})));
-}
 
 // "30s", "1m30s", "500ms"; a bare number is seconds.
 bool ParseSeconds(const std::string& text, absl::Duration* duration) {
@@ -64,8 +56,6 @@ CLI::Validator DurationValidator() {
 class Parser {
  public:
   Parser() : app_("Serves a language model over gRPC.", kProgram) {
-    app_.allow_config_extras(CLI::config_extras_mode::error);
-    app_.set_version_flag("--version", absl::StrCat(kProgram, " ", kServerVersion));
     app_.footer(
         "A flag --some-name is also read from the variable LUKV_SOME_NAME and from `some-name = VALUE` in the\n"
         "file given by --config; the command line wins over the variable, the variable over the file.\n"
@@ -77,31 +67,17 @@ class Parser {
   }
 
   std::variant<ServerConfig, ExitRequest> Parse(int argc, const char* const* argv) {
-    try {
-      app_.parse(argc, argv);
-      if (!raw_.config_file.empty()) {
-        // CLI11's own order lets the file win over the environment. By now every option that the command line or the
-        // environment gave has a value, and the file fills only those that have none.
-        std::ifstream file(raw_.config_file);
-        if (!file) return Wrong(absl::StrCat("--config: cannot read ", raw_.config_file));
-        app_.parse_from_stream(file);
-      }
-    } catch (const CLI::CallForHelp&) {
-      return ExitRequest{0, app_.help()};
-    } catch (const CLI::CallForVersion&) {
-      return ExitRequest{0, absl::StrCat(app_.version(), "\n")};
-    } catch (const CLI::Error& error) {
-      return Wrong(error.what());
-    }
+    if (std::optional<ExitRequest> exit = ParseSettings(app_, argc, argv)) return *std::move(exit);
     Convert();
-    if (absl::Status status = config_.Validate(); !status.ok()) return Wrong(std::string(status.message()));
+    if (absl::Status status = config_.Validate(); !status.ok())
+      return WrongSetting(app_, std::string(status.message()));
     return config_;
   }
 
  private:
   template <typename T>
   CLI::Option* Add(const std::string& name, T& value, const std::string& help) {
-    return app_.add_option("--" + name, value, help)->envname(EnvironmentName(name))->capture_default_str();
+    return app_.add_option("--" + name, value, help)->capture_default_str();
   }
 
   void AddModelOptions() {
@@ -111,7 +87,6 @@ class Parser {
     Add("threads", config_.backend.cpu.threads, "CPU threads; 0: one per core");
     Add("compute", raw_.compute, "Arithmetic of quantised layers: activations in int8 (fast) or f32")
         ->check(CLI::IsMember(&kComputes));
-    app_.add_option("--config", raw_.config_file, "Read settings from this TOML or INI file")->envname("LUKV_CONFIG");
     Add("log-level", raw_.log_level, "What goes to stderr; never prompts or answers")
         ->check(CLI::IsMember(&kLogLevels));
   }
@@ -121,8 +96,7 @@ class Parser {
     Add("listen", network.listen, "Address of the gRPC service: host:port or unix:PATH; port 0: any free one");
     Add("metrics-listen", network.metrics_listen, "Address of the Prometheus page; empty: none");
     app_.add_flag("--insecure-listen-anywhere", network.insecure_listen_anywhere,
-                  "Allow addresses beyond loopback; anybody who reaches them can use the server, unencrypted")
-        ->envname(EnvironmentName("insecure-listen-anywhere"));
+                  "Allow addresses beyond loopback; anybody who reaches them can use the server, unencrypted");
     Add("max-message-size", raw_.max_message_size, "Largest message accepted")
         ->transform(CLI::AsSizeValue(true))
         ->default_str("64MiB");
@@ -157,12 +131,6 @@ class Parser {
       if (path.filename().empty()) path = path.parent_path();  // "folder/"
       config_.model.name = path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
     }
-  }
-
-  static ExitRequest Wrong(const std::string& reason) {
-    // CLI11 breaks some messages into lines.
-    const std::string line = absl::StrReplaceAll(absl::StripAsciiWhitespace(reason), {{"\n", " "}});
-    return ExitRequest{2, absl::StrCat(kProgram, ": ", line, " (see ", kProgram, " --help)\n")};
   }
 
   CLI::App app_;

@@ -8,12 +8,11 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "base/settings.h"
 #include "engine/engine.h"
 #include "kernels/cpu/cpu_backend.h"
 
 namespace lukv {
-
-inline constexpr char kServerVersion[] = "0.1.0";
 
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError, kOff };
 
@@ -47,15 +46,7 @@ struct ServerConfig {
   absl::Status Validate() const;
 };
 
-// The program ends here: after --help or --version (exit code 0, text for stdout), or because a setting is wrong (2,
-// one line for stderr).
-struct ExitRequest {
-  int code = 0;
-  std::string text;
-};
-
-// Settings come from the command line, else from LUKV_* variables (--kv-memory is LUKV_KV_MEMORY), else from the file
-// given by --config (TOML or INI: `kv-memory = "2GiB"`), else from the defaults. The result is validated.
+// Settings come from the command line, LUKV_* variables and a file (base/settings.h). The result is validated.
 std::variant<ServerConfig, ExitRequest> ParseServerConfig(int argc, const char* const* argv);
 
 // Whether only this machine can reach the address: 127.0.0.0/8, ::1, localhost, unix sockets.

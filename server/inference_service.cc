@@ -6,7 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "server/config.h"
+#include "base/settings.h"
 #include "server/generate_call.h"
 #include "server/grpc_status.h"
 
@@ -140,13 +140,13 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
   response->set_head_dim(info.config.head_dim);
   response->set_weight_bytes(info.weight_bytes);
   response->set_kv_bytes_per_token(info.kv_bytes_per_token);
-  response->set_kv_dtype(absl::AsciiStrToLower(Traits(info.kv_dtype).name));
+  response->set_kv_dtype(absl::AsciiStrToLower(std::string(Traits(info.kv_dtype).name)));
   response->set_device(info.device);
   if (tokenizer.bos() >= 0) response->set_bos_token_id(tokenizer.bos());
   response->mutable_end_token_ids()->Assign(tokenizer.end_tokens().begin(), tokenizer.end_tokens().end());
   response->set_chat(limits_.chat.has_value());
   response->set_max_samples(model_.max_sequences);
-  response->set_server_version(kServerVersion);
+  response->set_server_version(kVersion);
   return Reply(context, grpc::Status::OK);
 }
 

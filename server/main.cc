@@ -1,7 +1,4 @@
 // lukv-server: reads its settings, listens, loads the model, serves until a signal, drains.
-#include <unistd.h>
-
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 
@@ -28,7 +25,7 @@ int Run(const ServerConfig& config) {
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(config.network, config.model.name);
   if (!server.ok()) return Fail(server.status());
   const std::string& metrics = (*server)->metrics_address();
-  LogInfo(absl::StrCat("lukv-server ", kServerVersion, " listens on ", (*server)->address(),
+  LogInfo(absl::StrCat("lukv-server ", kVersion, " listens on ", (*server)->address(),
                        metrics.empty() ? "" : absl::StrCat(", metrics on http://", metrics, "/metrics"), "; loading ",
                        config.model.path));
   const absl::Time start = absl::Now();
@@ -59,8 +56,7 @@ int Run(const ServerConfig& config) {
 int main(int argc, char** argv) {
   const auto parsed = lukv::ParseServerConfig(argc, argv);
   if (const auto* exit = std::get_if<lukv::ExitRequest>(&parsed)) {
-    std::fputs(exit->text.c_str(), exit->code == 0 ? stdout : stderr);
-    return exit->code;
+    return lukv::Exit(*exit);
   }
   return lukv::Run(std::get<lukv::ServerConfig>(parsed));
 }
