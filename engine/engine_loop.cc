@@ -55,6 +55,7 @@ Ticket EngineLoop::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) 
   entry->submitted = absl::Now();
   entry->pages_per_sample = PagesPerSample(entry->request);
   entry->usage.prompt_tokens = static_cast<int32_t>(entry->request.prompt.size());
+  const Usage usage = entry->usage;
   absl::Status refused = CheckFits(*entry);
   outbox->SetOnSpace([this] {
     absl::MutexLock lock(&mutex_);
@@ -74,7 +75,7 @@ Ticket EngineLoop::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) 
       inbox_.submitted.push_back(std::move(entry));
     }
   }
-  if (!refused.ok()) SendDone(*outbox, refused, entry->usage);
+  if (!refused.ok()) SendDone(*outbox, refused, usage);
   return ticket;
 }
 
@@ -285,7 +286,7 @@ absl::Status EngineLoop::RunPrefillUnit() {
   // Tokens are chosen after the unit: a sample may end with its first token and give its pages back, and until the unit
   // returns the last layer still writes to them.
   std::vector<std::pair<size_t, std::vector<float>>> prompt_logits;
-  const absl::Status status =
+  absl::Status status =
       parts_.runner->RunPrefillUnit(*group_, [&](size_t prompt, size_t, std::span<const float> logits) {
         prompt_logits.emplace_back(prompt, std::vector<float>(logits.begin(), logits.end()));
       });

@@ -56,7 +56,8 @@ class Tokenizer {
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path);
 absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromGguf(const GgufFile& file);
 
-// Turns a stream of tokens into text that never ends inside a UTF-8 code point. One per generated sequence.
+// Turns a stream of tokens into text that never ends inside a UTF-8 code point. One per generated sequence. A leading
+// space stays, as the sequence continues a prompt. Bytes that cannot become UTF-8 give U+FFFD at once.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, bool special = false);
@@ -68,7 +69,6 @@ class StreamDecoder {
  private:
   const Tokenizer& tokenizer_;
   bool special_;
-  bool first_ = true;
   std::string pending_;
 };
 

@@ -120,16 +120,18 @@ HWY_INLINE void TransposeBlocks(D d, V (&x)[4]) {
 }
 
 // Vector whose 128-bit block i comes from rows[4 * i] + offset: 4 words of each of kLanes / 4 rows, 4 rows apart.
-HWY_INLINE hn::Vec<hn::RebindToUnsigned<FloatTag>> LoadBlocks(const uint32_t* const* rows, size_t offset) {
-  const hn::RebindToUnsigned<FloatTag> du;
-  const hn::Half<decltype(du)> dh;
+template <class D>
+HWY_INLINE hn::Vec<D> LoadBlocks(D du, const uint32_t* const* rows, size_t offset) {
   const hn::FixedTag<uint32_t, 4> d4;
-  const auto block = [&](size_t i) HWY_ATTR { return hn::LoadU(d4, rows[4 * i] + offset); };
-#if HWY_TARGET == HWY_AVX2
-  return hn::Combine(du, block(1), block(0));
-#else
-  return hn::Combine(du, hn::Combine(dh, block(3), block(2)), hn::Combine(dh, block(1), block(0)));
-#endif
+  const hn::Half<D> dh;
+  const auto pair = hn::Combine(dh, hn::LoadU(d4, rows[4] + offset), hn::LoadU(d4, rows[0] + offset));
+  return hn::Combine(du, hn::Combine(dh, hn::LoadU(d4, rows[12] + offset), hn::LoadU(d4, rows[8] + offset)), pair);
+}
+template <>
+HWY_INLINE hn::Vec<hn::FixedTag<uint32_t, 8>> LoadBlocks(hn::FixedTag<uint32_t, 8> du, const uint32_t* const* rows,
+                                                         size_t offset) {
+  const hn::FixedTag<uint32_t, 4> d4;
+  return hn::Combine(du, hn::LoadU(d4, rows[4] + offset), hn::LoadU(d4, rows[0] + offset));
 }
 
 // keys[d][i] = element d of K row i as f32, i < n; the rest of the tile is left alone or repeats row n - 1.
@@ -154,7 +156,7 @@ HWY_INLINE void TransposeKeys(const T* k, const size_t* rows, int32_t n, int32_t
     for (int32_t w = 0; w < words; w += 4) {
       hn::Vec<decltype(du)> x[4];
       LUKV_UNROLL
-      for (int j = 0; j < 4; ++j) x[j] = LoadBlocks(row + j, static_cast<size_t>(w));
+      for (int j = 0; j < 4; ++j) x[j] = LoadBlocks(du, row + j, static_cast<size_t>(w));
       TransposeBlocks(du, x);
       LUKV_UNROLL
       for (int j = 0; j < 4; ++j) {
@@ -258,12 +260,18 @@ void AttendRows(const RowBlock& block, int32_t row, int32_t tile, const float* k
     AttendTile<6>(block, row, tile, keys, values, value_stride, state, scores);
   }
   switch (block.rows - row) {
-    case 1: return AttendTile<1>(block, row, tile, keys, values, value_stride, state, scores);
-    case 2: return AttendTile<2>(block, row, tile, keys, values, value_stride, state, scores);
-    case 3: return AttendTile<3>(block, row, tile, keys, values, value_stride, state, scores);
-    case 4: return AttendTile<4>(block, row, tile, keys, values, value_stride, state, scores);
-    case 5: return AttendTile<5>(block, row, tile, keys, values, value_stride, state, scores);
-    default: return;
+    case 1:
+      return AttendTile<1>(block, row, tile, keys, values, value_stride, state, scores);
+    case 2:
+      return AttendTile<2>(block, row, tile, keys, values, value_stride, state, scores);
+    case 3:
+      return AttendTile<3>(block, row, tile, keys, values, value_stride, state, scores);
+    case 4:
+      return AttendTile<4>(block, row, tile, keys, values, value_stride, state, scores);
+    case 5:
+      return AttendTile<5>(block, row, tile, keys, values, value_stride, state, scores);
+    default:
+      return;
   }
 }
 
@@ -325,9 +333,8 @@ inline void MergeState(const RowBlock& block, const SoftmaxState& from, const So
     const FloatVec a = Exp2(d, hn::Sub(hn::Set(d, into.max[r]), vmax));
     const FloatVec b = Exp2(d, hn::Sub(hn::Set(d, from.max[r]), vmax));
     into.max[r] = max;
-    const auto mix = [&](const float* x, float* y) HWY_ATTR {
-      hn::Store(hn::MulAdd(hn::Load(d, x), b, hn::Mul(hn::Load(d, y), a)), d, y);
-    };
+    const auto mix = [&](const float* x, float* y)
+                         HWY_ATTR { hn::Store(hn::MulAdd(hn::Load(d, x), b, hn::Mul(hn::Load(d, y), a)), d, y); };
     mix(from.sum + r * kMaxLanes, into.sum + r * kMaxLanes);
     for (size_t x = r * stride; x < (r + 1) * stride; x += kLanes) mix(from.acc + x, into.acc + x);
   }

@@ -16,6 +16,7 @@
 #include "kernels/cpu/embed.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/packed_linear.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace lukv {

@@ -58,7 +58,7 @@ void SiluMul(const SiluMulArgs& args, OpContext& context) {
   const int64_t rows = args.out.rows;
   context.pool.ParallelFor((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
     const int64_t begin = task * kRowsPerTask;
-    HWY_DYNAMIC_DISPATCH(SiluMulRows)(args, begin, std::min(begin + kRowsPerTask, rows));
+    LUKV_DISPATCH(context, SiluMulRows)(args, begin, std::min(begin + kRowsPerTask, rows));
   });
 }
 

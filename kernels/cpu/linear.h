@@ -1,20 +1,13 @@
-// Linear layers of the CPU backend.
+// Linear layers of the CPU backend: packed weights (packed_linear.h) times f32 activations.
 #pragma once
 
-#include <memory>
-#include <span>
-
-#include "absl/status/statusor.h"
-#include "kernels/backend.h"
+#include "kernels/args.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/ops.h"
 
 namespace lukv::cpu {
 
-// See Backend::PackLinear. The result is for Linear below, with any context.
-absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts, OpContext& context);
-
-// See LinearArgs. REQUIRES: args.weight was made by PackLinear above.
+// See LinearArgs. REQUIRES: args.weight was made by PackLinear (packed_linear.h).
 void Linear(const LinearArgs& args, CpuCompute compute, OpContext& context);
 
 }  // namespace lukv::cpu

@@ -101,14 +101,13 @@ void PlanSequence(const PagedAttentionArgs& args, int32_t sequence, Plan& plan) 
   for (int32_t h = 0; h < table.n_kv_heads; ++h) {
     const size_t index = HeadIndex(table, slot, args.layer, h);
     const int32_t length = table.kept[index] + table.generated[slot];
-    const KvSource source = {
-        .k = pages.base,
-        .v = static_cast<const std::byte*>(pages.base) + page_elements * ElementBytes(pages.dtype),
-        .dtype = pages.dtype,
-        .head_dim = pages.head_dim,
-        .pages = table.arena + table.offset[index],
-        .page_entries = pages.page_tokens,
-        .page_stride = 2 * page_elements};
+    const KvSource source = {.k = pages.base,
+                             .v = static_cast<const std::byte*>(pages.base) + page_elements * ElementBytes(pages.dtype),
+                             .dtype = pages.dtype,
+                             .head_dim = pages.head_dim,
+                             .pages = table.arena + table.offset[index],
+                             .page_entries = pages.page_tokens,
+                             .page_stride = 2 * page_elements};
     for (int32_t token = 0; token < n; token += tokens) {
       const int32_t block_tokens = std::min(tokens, n - token);
       Work work = {.paged = {.source = source,
@@ -162,17 +161,17 @@ void PagedAttention(const PagedAttentionArgs& args, OpContext& context) {
     FloatArena arena(context.Scratch(thread, BlockScratchBytes(plan.max_rows, head_dim)));
     const BlockScratch scratch = TakeBlock(arena, plan.max_rows, head_dim);
     if (work.splits == 0) {
-      HWY_DYNAMIC_DISPATCH(PagedWhole)(args, work.paged, scratch);
+      LUKV_DISPATCH(context, PagedWhole)(args, work.paged, scratch);
       return;
     }
     const int64_t split = task - work.first_task;
-    HWY_DYNAMIC_DISPATCH(PagedSplit)
+    LUKV_DISPATCH(context, PagedSplit)
     (args, work.paged, static_cast<int32_t>(split) * kSplitEntries,
      states[work.first_state + static_cast<size_t>(split)], scratch);
     // Whoever finishes a block's last split merges them; release and acquire hand the others' states over.
     const size_t index = static_cast<size_t>(&work - plan.works.data());
     if (splits_left[index].fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      HWY_DYNAMIC_DISPATCH(PagedMerge)(args, work.paged, &states[work.first_state], work.splits, scratch);
+      LUKV_DISPATCH(context, PagedMerge)(args, work.paged, &states[work.first_state], work.splits, scratch);
     }
   });
 }

@@ -29,10 +29,8 @@ void PrefillBlock(const PrefillAttentionArgs& args, const PrefillSegment& segmen
                            .dtype = staging.dtype,
                            .head_dim = staging.head_dim,
                            .page_entries = staging.capacity};
-  const RowBlock block = {.rows = n * group,
-                          .group = group,
-                          .head_dim = staging.head_dim,
-                          .first_visible = segment.first + token + 1};
+  const RowBlock block = {
+      .rows = n * group, .group = group, .head_dim = staging.head_dim, .first_visible = segment.first + token + 1};
   AttendBlock(args.q, args.scale, source, block, {.row = segment.q_row + token, .first_head = kv_head * group}, scratch,
               args.out);
 }
@@ -63,7 +61,7 @@ void PrefillAttention(const PrefillAttentionArgs& args, OpContext& context) {
     for (; block >= blocks_of(*segment); ++segment) block -= blocks_of(*segment);
     const int32_t token = static_cast<int32_t>(block) * tokens;
     FloatArena arena(context.Scratch(thread, BlockScratchBytes(rows, head_dim)));
-    HWY_DYNAMIC_DISPATCH(PrefillBlock)
+    LUKV_DISPATCH(context, PrefillBlock)
     (args, *segment, static_cast<int32_t>(task % n_kv_heads), token, std::min(tokens, segment->n_query - token),
      TakeBlock(arena, rows, head_dim));
   });

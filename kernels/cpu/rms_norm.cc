@@ -45,7 +45,7 @@ void RmsNorm(const RmsNormArgs& args, OpContext& context) {
   const int64_t rows = args.x.rows;
   context.pool.ParallelFor((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
     const int64_t begin = task * kRowsPerTask;
-    HWY_DYNAMIC_DISPATCH(NormRows)(args, begin, std::min(begin + kRowsPerTask, rows));
+    LUKV_DISPATCH(context, NormRows)(args, begin, std::min(begin + kRowsPerTask, rows));
   });
 }
 

@@ -200,7 +200,7 @@ void RotateAll(const QkvArgs& args, OpContext& context, KvDestinations destinati
     float* memory = reinterpret_cast<float*>(context.Scratch(thread, 4 * padded * sizeof(float)));
     const RopeScratch scratch = {memory, memory + padded, memory + 2 * padded, memory + 3 * padded};
     const int64_t begin = task * kRowsPerTask;
-    HWY_DYNAMIC_DISPATCH(RotateRows)(args, begin, std::min(begin + kRowsPerTask, rows), scratch, destinations);
+    LUKV_DISPATCH(context, RotateRows)(args, begin, std::min(begin + kRowsPerTask, rows), scratch, destinations);
   });
 }
 

@@ -70,7 +70,7 @@ HWY_INLINE FloatVec LoadFloat(FloatTag d, const uint16_t* p) {
 
 // Rounds to bf16 like FloatToBf16 (nearest, ties to even; NaN stays NaN).
 HWY_INLINE void StoreFloat(FloatTag d, FloatVec v, float* p) { hn::StoreU(v, d, p); }
-HWY_INLINE void StoreFloat(FloatTag d, FloatVec v, uint16_t* p) {
+HWY_INLINE void StoreFloat(FloatTag, FloatVec v, uint16_t* p) {
   const hn::RebindToUnsigned<FloatTag> du;
   const hn::Rebind<uint16_t, FloatTag> dh;
   const auto bits = hn::BitCast(du, v);
