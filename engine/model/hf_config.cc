@@ -39,7 +39,7 @@ constexpr Family kFamilies[] = {
 constexpr std::string_view kSupported = "supported are llama, mistral, qwen2, qwen3";
 
 std::string Shown(const json& value) {
-  return absl::CEscape(value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 80));
+  return value.dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace).substr(0, 80);
 }
 
 // Typed access to an object's fields. A field that is null counts as missing, as in Python.

@@ -50,7 +50,7 @@ constexpr NamePair kLayerNames[] = {
     {"ffn_down", "mlp.down_proj"},
 };
 
-// REQUIRES: `ours` is a name out of TensorsOf.
+// REQUIRES: `ours` is a name that CollectTensors asks for.
 std::string TheirName(std::string_view ours) {
   for (const NamePair& pair : kModelNames) {
     if (pair.ours == ours) return std::string(pair.theirs);
@@ -110,7 +110,7 @@ absl::StatusOr<Shards> OpenIndexed(const fs::path& folder, const json& index) {
     const std::string tensor = absl::CEscape(name.substr(0, 80));
     if (!file_name.is_string() || !IsPlainName(file_name.get_ref<const std::string&>())) {
       return absl::InvalidArgumentError(StrCat(where, ": tensor \"", tensor, "\" lies in ",
-                                               absl::CEscape(file_name.dump().substr(0, 80)),
+                                               file_name.dump(-1, ' ', /*ensure_ascii=*/true).substr(0, 80),
                                                ", which is not the name of a .safetensors file in the folder"));
     }
     const SafetensorsFile*& file = opened[file_name.get<std::string>()];
@@ -139,9 +139,9 @@ absl::StatusOr<Shards> OpenShards(const fs::path& folder) {
 }
 
 // A tensor that the forward would not read means a model that lukv does not know, not one to run without it.
-absl::Status RefuseUnknownTensors(const ModelConfig& config, const Shards& shards) {
+absl::Status RefuseUnknownTensors(const ModelConfig& config, const TensorMap& tensors, const Shards& shards) {
   std::set<std::string, std::less<>> known;
-  for (const TensorSpec& spec : TensorsOf(config)) known.insert(TheirName(spec.name));
+  for (const auto& item : tensors) known.insert(TheirName(item.first));
   for (const auto& [name, file] : shards.file_of) {
     // Frequencies that old versions stored; a tied head that was written out all the same.
     if (known.contains(name) || name.ends_with(".rotary_emb.inv_freq")) continue;
@@ -185,7 +185,7 @@ absl::StatusOr<TensorMap> CheckTensors(const ModelConfig& config, const Shards& 
     return it->second->Tensor(theirs);
   };
   LUKV_ASSIGN_OR_RETURN(TensorMap tensors, CollectTensors(config, find));
-  LUKV_RETURN_IF_ERROR(RefuseUnknownTensors(config, shards));
+  LUKV_RETURN_IF_ERROR(RefuseUnknownTensors(config, tensors, shards));
   return tensors;
 }
 

@@ -191,6 +191,10 @@ HWY_INLINE VI StartSum(const int32_t* negated_sum) {
   return hn::ShiftLeft<std::max(0, kOffsetLog2<kFormat>)>(hn::Set(DI(), *negated_sum));
 }
 
+// A block's arithmetic fills the reorder window, so loads that come after it start late and memory would wait for
+// arithmetic and the other way round. The whole of a weight is one stream; this is how far ahead it is asked for.
+constexpr size_t kPrefetchBytes = 12288;
+
 template <DType kType>
 void MultiplyInt8Panel(const PanelLayout& layout, const std::byte* panel, const Int8Tile& tile,
                        float* HWY_RESTRICT acc) {
@@ -199,9 +203,13 @@ void MultiplyInt8Panel(const PanelLayout& layout, const std::byte* panel, const 
   const DF df;
   const size_t rows = static_cast<size_t>(tile.rows);
   const size_t blocks = static_cast<size_t>(layout.inputs / kBlock);
+  const size_t bytes_per_block = layout.bytes / blocks;
   for (size_t i = 0; i < rows * kPanel; i += kLanes) hn::Store(hn::Zero(df), df, acc + i);
   for (size_t lane = 0; lane < kPanel; lane += kLanes) {
     for (size_t b = 0; b < blocks; ++b) {
+      const std::byte* ahead = panel + b * bytes_per_block + kPrefetchBytes;
+      for (size_t line = 0; line < bytes_per_block; line += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(ahead + line), _MM_HINT_T0);
       VU8 w[8];
       LoadCodes<kFormat>(reinterpret_cast<const uint8_t*>(panel) + b * kBlockBytes + lane * 4, w);
       const Scales s = LoadScales<kFormat>(layout, panel, b, lane);
@@ -260,9 +268,21 @@ void MultiplyInt8Any(const PanelLayout& layout, const std::byte* panel, const In
 // Below this a block counts as zero, so that 127 / largest stays finite.
 constexpr float kSmallest = 1e-30f;
 
+// The vectors of a block's values as one.
+template <class V>
+HWY_INLINE auto Concatenate(const V (&q)[2]) {
+  const hn::CappedTag<int8_t, kBlock> di8;
+  return hn::Combine(di8, q[1], q[0]);
+}
+template <class V>
+HWY_INLINE auto Concatenate(const V (&q)[4]) {
+  const hn::CappedTag<int8_t, kBlock> di8;
+  const hn::Half<decltype(di8)> dhalf;
+  return hn::Combine(di8, hn::Combine(dhalf, q[3], q[2]), hn::Combine(dhalf, q[1], q[0]));
+}
+
 void QuantizeBlock(const float* x, int64_t index, const Int8Tile& tile) {
   const DF df;
-  const DI di;
   constexpr size_t kVectors = kBlock / kLanes;
   VF v[kVectors];
   VF largest = hn::Zero(df);
@@ -275,15 +295,18 @@ void QuantizeBlock(const float* x, int64_t index, const Int8Tile& tile) {
   const float scale = zero ? 0.0f : absmax / 127.0f;
   const VF inverse = hn::Set(df, zero ? 0.0f : 127.0f / absmax);
   const hn::Rebind<int8_t, DF> dq;
-  int8_t* values = tile.values + index * kBlock;
-  VI half[2] = {hn::Zero(di), hn::Zero(di)};
-  for (size_t i = 0; i < kVectors; ++i) {
-    const VI q = hn::NearestInt(hn::Mul(v[i], inverse));
-    half[i / (kVectors / 2)] = hn::Add(half[i / (kVectors / 2)], q);
-    hn::StoreU(hn::DemoteTo(dq, q), dq, values + i * kLanes);
-  }
-  const int32_t first = hn::GetLane(hn::SumOfLanes(di, half[0]));
-  const int32_t last = hn::GetLane(hn::SumOfLanes(di, half[1]));
+  hn::Vec<decltype(dq)> q[kVectors];
+  for (size_t i = 0; i < kVectors; ++i) q[i] = hn::DemoteTo(dq, hn::NearestInt(hn::Mul(v[i], inverse)));
+  const hn::CappedTag<int8_t, kBlock> di8;
+  const hn::Vec<decltype(di8)> block = Concatenate(q);
+  hn::StoreU(block, di8, tile.values + index * kBlock);
+  // Sums of eight bytes each, unsigned: the values are raised by 128 for it.
+  const hn::Repartition<uint8_t, decltype(di8)> du8;
+  const hn::Repartition<uint64_t, decltype(di8)> du64;
+  alignas(32) uint64_t sums[4];
+  hn::Store(hn::SumsOf8(hn::Xor(hn::BitCast(du8, block), hn::Set(du8, 0x80))), du64, sums);
+  const int32_t first = static_cast<int32_t>(sums[0] + sums[1]) - 16 * 128;
+  const int32_t last = static_cast<int32_t>(sums[2] + sums[3]) - 16 * 128;
   tile.scales[index] = scale;
   tile.scaled_sums[index] = scale * static_cast<float>(first + last);
   tile.negated_sums[index] = -(first + last);
@@ -385,6 +408,40 @@ void PackFloatTileRows(const ConstMatrix& in, int64_t first, int64_t rows, float
   }
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Results
+
+// outputs <= 16.
+HWY_INLINE void StoreRow(const float* HWY_RESTRICT sum, const float* bias, bool accumulate, int64_t outputs,
+                         float* HWY_RESTRICT out) {
+  const DF df;
+  if (outputs < kPanelRows) {
+    for (int64_t n = 0; n < outputs; ++n) {
+      const float value = bias != nullptr ? sum[n] + bias[n] : sum[n];
+      out[n] = accumulate ? out[n] + value : value;
+    }
+    return;
+  }
+  for (size_t n = 0; n < kPanel; n += kLanes) {
+    VF value = hn::Load(df, sum + n);
+    if (bias != nullptr) value = hn::Add(value, hn::LoadU(df, bias + n));
+    if (accumulate) value = hn::Add(hn::LoadU(df, out + n), value);
+    hn::StoreU(value, df, out + n);
+  }
+}
+
+void StorePanels(const LinearArgs& args, const float* HWY_RESTRICT acc, int64_t first_row, int64_t rows, int64_t first,
+                 int64_t outputs) {
+  const float* bias = args.bias != nullptr ? args.bias + first : nullptr;
+  for (int64_t r = 0; r < rows; ++r) {
+    float* out = args.out.row<float>(first_row + r) + first;
+    for (int64_t n = 0; n < outputs; n += kPanelRows) {
+      StoreRow(acc + (n * kTileRows + r * kPanelRows), bias != nullptr ? bias + n : nullptr, args.accumulate,
+               std::min(kPanelRows, outputs - n), out + n);
+    }
+  }
+}
+
 template <DType kType>
 void DequantizeCodes(const PanelLayout& layout, const std::byte* panel, float* HWY_RESTRICT out) {
   constexpr CodeFormat kFormat = CodeFormatOf(kType);
@@ -447,6 +504,7 @@ HWY_EXPORT(QuantizeTileRows);
 HWY_EXPORT(MultiplyFloatAny);
 HWY_EXPORT(PackFloatTileRows);
 HWY_EXPORT(DequantizeAny);
+HWY_EXPORT(StorePanels);
 
 namespace {
 
@@ -501,6 +559,11 @@ void MultiplyFloat(DType dtype, const std::byte* panel, const FloatTiles& tiles,
   const int64_t first = t * kTileRows;
   LUKV_DISPATCH(context, MultiplyFloatAny)
   (dtype, panel, tiles.values + first * tiles.inputs, std::min(kTileRows, tiles.rows - first), tiles.inputs, acc);
+}
+
+void StoreResults(const LinearArgs& args, const float* acc, int64_t first_row, int64_t rows, int64_t first,
+                  int64_t outputs, OpContext& context) {
+  LUKV_DISPATCH(context, StorePanels)(args, acc, first_row, rows, first, outputs);
 }
 
 void DequantizePanel(const PanelLayout& layout, const std::byte* panel, float* out, OpContext& context) {
