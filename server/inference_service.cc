@@ -1,12 +1,14 @@
 #include "server/inference_service.h"
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/settings.h"
+#include "engine/tokenizer/unicode.h"
 #include "server/generate_call.h"
 #include "server/grpc_status.h"
 
@@ -17,6 +19,17 @@ grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const grpc
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(status);
   return reactor;
+}
+
+// Any bytes as the UTF-8 that a protobuf string must be.
+std::string ToUtf8(std::string_view bytes) {
+  std::string text;
+  while (!bytes.empty()) {
+    const Utf8Step step = NextUtf8Step(bytes);
+    text += step.kind == Utf8Step::Kind::kComplete ? bytes.substr(0, step.length) : "\xEF\xBF\xBD";  // U+FFFD
+    bytes.remove_prefix(step.length);
+  }
+  return text;
 }
 
 RequestLimits LimitsOf(const ServedModel& model) {
@@ -115,11 +128,7 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&ids)) {
     return Reply(context, BadRequestStatus(*violations));
   }
-  // As the text of an answer is made, so that the result is UTF-8 whatever the ids are.
-  StreamDecoder decoder(*model_.tokenizer, request->show_special());
-  std::string& text = *response->mutable_text();
-  for (const TokenId id : std::get<std::vector<TokenId>>(ids)) text.append(decoder.Push(id));
-  text.append(decoder.Finish());
+  response->set_text(ToUtf8(model_.tokenizer->Decode(std::get<std::vector<TokenId>>(ids), request->show_special())));
   return Reply(context, grpc::Status::OK);
 }
 

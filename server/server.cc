@@ -93,6 +93,9 @@ void Server::Drain(absl::Duration timeout) {
   impl_->service.Close();
   if (impl_->service.WaitUntilIdle(absl::Now() + timeout)) return;
   impl_->service.AbortAll();
+  if (impl_->service.WaitUntilIdle(absl::Now() + kShutdownGrace)) return;
+  // What is left writes to clients that do not read: the transport cuts them off.
+  impl_->server->Shutdown(absl::ToChronoTime(absl::Now()));
   impl_->service.WaitUntilIdle(absl::InfiniteFuture());
 }
 
