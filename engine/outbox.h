@@ -3,13 +3,13 @@
 
 #include <cstddef>
 #include <functional>
-#include <optional>
 #include <variant>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "engine/request.h"
 
 namespace lukv {
@@ -18,7 +18,7 @@ namespace lukv {
 // exactly once for every submitted request.
 struct DoneEvent {
   absl::Status status;
-  Usage usage;
+  Usage usage = {};
 };
 
 using Event = std::variant<TokenEvent, FinishEvent, DoneEvent>;
@@ -28,13 +28,17 @@ class Outbox {
  public:
   // `on_ready` runs on the producer's thread after a push into an EMPTY box, outside the lock; it must be quick, must
   // not call back into the engine and must stay callable until the Outbox is gone. `on_space` runs on the consumer's
-  // thread when a full box has drained to half; the engine sets it.
+  // thread, outside the lock, after the first Take that follows a refusal by HasSpace(); the engine sets it. It may
+  // run after the producer has pushed its last event: what it captures must outlive the Outbox (a shared_ptr). Either
+  // may be null. A consumer takes everything at once, so there is no fill level to wait for.
   Outbox(size_t capacity, std::function<void()> on_ready);
 
   // Producer. Never blocks, never drops: the engine asks HasSpace() before it samples and parks the sequence when
-  // there is none. Finish and Done events are always accepted.
+  // there is none. Finish and Done events are always accepted; nothing may follow a Done.
   void Push(Event event);
-  bool HasSpace(size_t events) const;
+  // Whether so many more events keep within the capacity. An empty box always has space, so that a request with more
+  // samples than the capacity still moves. A refusal is remembered: the next Take runs on_space.
+  bool HasSpace(size_t events);
   void SetOnSpace(std::function<void()> on_space);
 
   // Consumer: all that is there, possibly nothing.
@@ -43,11 +47,14 @@ class Outbox {
   std::vector<Event> WaitAndTake(absl::Time deadline);
 
  private:
+  std::vector<Event> TakeLocked(std::function<void()>& on_space) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const size_t capacity_;
   const std::function<void()> on_ready_;
   mutable absl::Mutex mutex_;
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);
-  bool was_full_ ABSL_GUARDED_BY(mutex_) = false;
+  bool refused_ ABSL_GUARDED_BY(mutex_) = false;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
   std::function<void()> on_space_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -56,8 +56,8 @@ struct TokenLogprob {
 struct TokenEvent {
   int32_t sample = 0;
   TokenId token = 0;
-  float logprob = 0;                       // If asked for.
-  std::vector<TokenLogprob> alternatives;  // Most likely first; if asked for.
+  float logprob = 0;                            // If asked for.
+  std::vector<TokenLogprob> alternatives = {};  // Most likely first; if asked for.
 };
 
 struct Usage {

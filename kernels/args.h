@@ -125,7 +125,7 @@ struct PrefillAttentionArgs {
   ConstMatrix q;  // [n_rows, n_heads * head_dim]
   int32_t n_heads = 0;
   StagingView staging;
-  const PrefillSegment* segments = nullptr;  // host, [n_segments]
+  const PrefillSegment* segments = nullptr;  // host, [n_segments]; disjoint and ascending in q_row
   int32_t n_segments = 0;
   float scale = 0;  // 1 / sqrt(head_dim) unless the model says otherwise.
   Matrix out;       // [n_rows, n_heads * head_dim]

@@ -1,8 +1,172 @@
 #include "kernels/backend.h"
 
+#include <cmath>
+#include <cstdint>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "base/status_macros.h"
+
 namespace lukv {
+namespace {
+
+// The distribution's absl::string_view is not std::string_view.
+absl::string_view Name(DType dtype) { return {Traits(dtype).name.data(), Traits(dtype).name.size()}; }
+
+// Checks of one call; the first that fails is the one reported. Device arrays cannot be looked into, only their
+// addresses can.
+class Checks {
+ public:
+  explicit Checks(absl::string_view op) : op_(op) {}
+
+  // `argument` is a member of the op's struct; `problem` completes "argument ...".
+  template <typename... Parts>
+  void Require(bool holds, absl::string_view argument, const Parts&... problem) {
+    if (holds || !status_.ok()) return;
+    status_ = absl::InvalidArgumentError(absl::StrCat(op_, ": ", argument, " ", problem...));
+  }
+
+  void Present(const void* pointer, absl::string_view argument) { Require(pointer != nullptr, argument, "is null"); }
+
+  void Equal(int64_t actual, int64_t expected, absl::string_view argument) {
+    Require(actual == expected, argument, "is ", actual, ", must be ", expected);
+  }
+
+  void Positive(int64_t actual, absl::string_view argument) {
+    Require(actual > 0, argument, "is ", actual, ", must be positive");
+  }
+
+  void InRange(int64_t actual, int64_t low, int64_t high, absl::string_view argument) {
+    Require(actual >= low && actual < high, argument, "is ", actual, ", must be in [", low, ", ", high, ")");
+  }
+
+  void Finite(float actual, absl::string_view argument) {
+    Require(std::isfinite(actual), argument, "is ", actual, ", must be finite");
+  }
+
+  void IsMatrix(const ConstMatrix& m, DType dtype, absl::string_view argument) {
+    Require(m.dtype == dtype, argument, "has dtype ", Name(m.dtype), ", must have ", Name(dtype));
+    Require(m.rows >= 0, argument, "has ", m.rows, " rows");
+    Require(m.cols > 0, argument, "has ", m.cols, " columns");
+    Require(m.rows <= 1 || m.stride >= m.cols, argument, "has stride ", m.stride, " for ", m.cols, " columns");
+    Require(m.rows == 0 || m.data != nullptr, argument, "is null");
+  }
+
+  void SameRows(const ConstMatrix& m, const ConstMatrix& like, absl::string_view argument) {
+    Require(m.rows == like.rows, argument, "has ", m.rows, " rows, must have ", like.rows);
+  }
+
+  void HasCols(const ConstMatrix& m, int64_t cols, absl::string_view argument) {
+    Require(m.cols == cols, argument, "has ", m.cols, " columns, must have ", cols);
+  }
+
+  void KvDtype(DType dtype, absl::string_view argument) {
+    Require(dtype == DType::kF32 || dtype == DType::kBF16, argument, "is ", Name(dtype), ", must be F32 or BF16");
+  }
+
+  void Heads(int32_t n_heads, int32_t n_kv_heads) {
+    Positive(n_kv_heads, "n_kv_heads");
+    Positive(n_heads, "n_heads");
+    if (!ok()) return;
+    Require(n_heads % n_kv_heads == 0, "n_heads", "is ", n_heads, ", must be a multiple of ", n_kv_heads, " kv heads");
+  }
+
+  void HeadDim(int32_t head_dim, absl::string_view argument) {
+    Require(head_dim > 0 && head_dim % 2 == 0, argument, "is ", head_dim, ", must be even and positive");
+  }
+
+  bool ok() const { return status_.ok(); }
+  absl::Status status() && { return std::move(status_); }
+
+ private:
+  const absl::string_view op_;
+  absl::Status status_;
+};
+
+void CheckQkv(const QkvArgs& qkv, DType activation, Checks& checks) {
+  checks.Heads(qkv.n_heads, qkv.n_kv_heads);
+  checks.HeadDim(qkv.head_dim, "head_dim");
+  checks.IsMatrix(qkv.qkv, activation, "qkv");
+  checks.HasCols(qkv.qkv, (int64_t{qkv.n_heads} + 2 * int64_t{qkv.n_kv_heads}) * qkv.head_dim, "qkv");
+  checks.IsMatrix(qkv.q_out, activation, "q_out");
+  checks.SameRows(qkv.q_out, qkv.qkv, "q_out");
+  checks.HasCols(qkv.q_out, int64_t{qkv.n_heads} * qkv.head_dim, "q_out");
+  checks.Require(qkv.qkv.rows == 0 || qkv.positions != nullptr, "positions", "is null");
+  checks.Present(qkv.inverse_frequency, "inverse_frequency");
+  checks.Finite(qkv.rope_magnitude, "rope_magnitude");
+  checks.Require(qkv.norm_epsilon >= 0, "norm_epsilon", "is ", qkv.norm_epsilon);
+}
+
+void CheckStaging(const StagingView& staging, Checks& checks) {
+  checks.Present(staging.k, "staging.k");
+  checks.Present(staging.v, "staging.v");
+  checks.KvDtype(staging.dtype, "staging.dtype");
+  checks.Positive(staging.capacity, "staging.capacity");
+  checks.Positive(staging.n_kv_heads, "staging.n_kv_heads");
+  checks.HeadDim(staging.head_dim, "staging.head_dim");
+}
+
+void CheckPages(const PageStoreView& pages, Checks& checks) {
+  checks.Present(pages.base, "pages.base");
+  checks.KvDtype(pages.dtype, "pages.dtype");
+  checks.Positive(pages.page_tokens, "pages.page_tokens");
+  checks.HeadDim(pages.head_dim, "pages.head_dim");
+  checks.Positive(pages.n_pages, "pages.n_pages");
+}
+
+void CheckTable(const PageTableView& table, int32_t layer, Checks& checks) {
+  checks.Present(table.arena, "table.arena");
+  checks.Present(table.offset, "table.offset");
+  checks.Present(table.kept, "table.kept");
+  checks.Present(table.generated, "table.generated");
+  checks.Positive(table.n_slots, "table.n_slots");
+  checks.Positive(table.n_layers, "table.n_layers");
+  checks.Positive(table.n_kv_heads, "table.n_kv_heads");
+  checks.InRange(layer, 0, table.n_layers, "layer");
+}
+
+void CheckSequences(const SequenceRows& sequences, int64_t rows, const PageTableView& table, Checks& checks) {
+  checks.InRange(sequences.n_sequences, rows == 0 ? 0 : 1, int64_t{table.n_slots} + 1, "sequences.n_sequences");
+  if (sequences.n_sequences == 0) return;
+  checks.Present(sequences.slots, "sequences.slots");
+  checks.Present(sequences.row_start, "sequences.row_start");
+}
+
+void CheckQueries(const ConstMatrix& q, int32_t n_heads, int32_t n_kv_heads, int32_t head_dim, float scale,
+                  const Matrix& out, DType activation, Checks& checks) {
+  checks.Heads(n_heads, n_kv_heads);
+  checks.IsMatrix(q, activation, "q");
+  checks.HasCols(q, int64_t{n_heads} * head_dim, "q");
+  checks.IsMatrix(out, activation, "out");
+  checks.SameRows(out, q, "out");
+  checks.HasCols(out, q.cols, "out");
+  checks.Require(std::isfinite(scale) && scale > 0, "scale", "is ", scale, ", must be positive and finite");
+}
+
+void CheckSegments(const PrefillAttentionArgs& args, Checks& checks) {
+  checks.Require(args.n_segments >= 0, "n_segments", "is ", args.n_segments);
+  checks.Require(args.n_segments <= 0 || args.segments != nullptr, "segments", "is null");
+  if (!checks.ok()) return;
+  int64_t next_row = 0;
+  for (int32_t i = 0; i < args.n_segments; ++i) {
+    const PrefillSegment& s = args.segments[i];
+    const auto name = [&](absl::string_view member) { return absl::StrCat("segments[", i, "].", member); };
+    checks.Require(s.n_query >= 0, name("n_query"), "is ", s.n_query);
+    checks.Require(s.q_row >= next_row, name("q_row"), "is ", s.q_row, ", must be at least ", next_row,
+                   ": segments are disjoint and ascending");
+    next_row = int64_t{s.q_row} + s.n_query;
+    checks.Require(next_row <= args.q.rows, name("n_query"), "reaches row ", next_row, " of ", args.q.rows);
+    checks.Require(s.context_row >= 0, name("context_row"), "is ", s.context_row);
+    checks.Require(s.first >= 0, name("first"), "is ", s.first);
+    const int64_t end = int64_t{s.context_row} + s.first + s.n_query;
+    checks.Require(end <= args.staging.capacity, name("n_query"), "reaches staging row ", end, " of ",
+                   args.staging.capacity);
+    if (!checks.ok()) return;
+  }
+}
+
+}  // namespace
 
 DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
   if (this != &other) {
@@ -19,6 +183,127 @@ void DeviceBuffer::Reset() {
   backend_ = nullptr;
   data_ = nullptr;
   bytes_ = 0;
+}
+
+absl::Status Backend::Embed(const EmbedArgs& args) {
+  Checks checks("Embed");
+  checks.Present(args.table, "table");
+  checks.IsMatrix(args.out, activation_dtype(), "out");
+  checks.Require(args.out.rows <= 0 || args.ids != nullptr, "ids", "is null");
+  if (checks.ok()) checks.HasCols(args.out, args.table->hidden(), "out");
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.out.rows == 0 ? absl::OkStatus() : DoEmbed(args);
+}
+
+absl::Status Backend::RmsNorm(const RmsNormArgs& args) {
+  Checks checks("RmsNorm");
+  checks.IsMatrix(args.x, activation_dtype(), "x");
+  checks.IsMatrix(args.out, activation_dtype(), "out");
+  checks.SameRows(args.out, args.x, "out");
+  checks.HasCols(args.out, args.x.cols, "out");
+  checks.Present(args.weight, "weight");
+  checks.Require(args.epsilon >= 0, "epsilon", "is ", args.epsilon);
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.x.rows == 0 ? absl::OkStatus() : DoRmsNorm(args);
+}
+
+absl::Status Backend::Linear(const LinearArgs& args) {
+  Checks checks("Linear");
+  checks.Present(args.weight, "weight");
+  checks.IsMatrix(args.in, activation_dtype(), "in");
+  // Logits are kF32 on every backend.
+  checks.IsMatrix(args.out, args.out.dtype == DType::kF32 ? DType::kF32 : activation_dtype(), "out");
+  checks.SameRows(args.out, args.in, "out");
+  checks.Require(args.in.rows <= 0 || args.out.data != args.in.data, "out", "must not be in");
+  if (checks.ok()) {
+    checks.HasCols(args.in, args.weight->in_features(), "in");
+    checks.HasCols(args.out, args.weight->out_features(), "out");
+  }
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.in.rows == 0 ? absl::OkStatus() : DoLinear(args);
+}
+
+absl::Status Backend::RopeStage(const RopeStageArgs& args) {
+  Checks checks("RopeStage");
+  CheckQkv(args.qkv, activation_dtype(), checks);
+  CheckStaging(args.staging, checks);
+  checks.Equal(args.staging.n_kv_heads, args.qkv.n_kv_heads, "staging.n_kv_heads");
+  checks.Equal(args.staging.head_dim, args.qkv.head_dim, "staging.head_dim");
+  checks.Require(args.staging_row >= 0, "staging_row", "is ", args.staging_row);
+  checks.Require(args.staging_row + args.qkv.qkv.rows <= args.staging.capacity, "staging_row", "is ", args.staging_row,
+                 ": ", args.qkv.qkv.rows, " rows do not fit in ", args.staging.capacity);
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.qkv.qkv.rows == 0 ? absl::OkStatus() : DoRopeStage(args);
+}
+
+absl::Status Backend::PrefillAttention(const PrefillAttentionArgs& args) {
+  Checks checks("PrefillAttention");
+  CheckStaging(args.staging, checks);
+  CheckQueries(args.q, args.n_heads, args.staging.n_kv_heads, args.staging.head_dim, args.scale, args.out,
+               activation_dtype(), checks);
+  CheckSegments(args, checks);
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.q.rows == 0 || args.n_segments == 0 ? absl::OkStatus() : DoPrefillAttention(args);
+}
+
+absl::Status Backend::Append(const AppendArgs& args) {
+  Checks checks("Append");
+  CheckQkv(args.qkv, activation_dtype(), checks);
+  CheckTable(args.table, args.layer, checks);
+  CheckPages(args.pages, checks);
+  CheckSequences(args.sequences, args.qkv.qkv.rows, args.table, checks);
+  checks.Equal(args.table.n_kv_heads, args.qkv.n_kv_heads, "table.n_kv_heads");
+  checks.Equal(args.pages.head_dim, args.qkv.head_dim, "pages.head_dim");
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.qkv.qkv.rows == 0 ? absl::OkStatus() : DoAppend(args);
+}
+
+absl::Status Backend::PagedAttention(const PagedAttentionArgs& args) {
+  Checks checks("PagedAttention");
+  CheckTable(args.table, args.layer, checks);
+  CheckPages(args.pages, checks);
+  CheckQueries(args.q, args.n_heads, args.table.n_kv_heads, args.pages.head_dim, args.scale, args.out,
+               activation_dtype(), checks);
+  CheckSequences(args.sequences, args.q.rows, args.table, checks);
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.q.rows == 0 ? absl::OkStatus() : DoPagedAttention(args);
+}
+
+absl::Status Backend::Compact(const CompactArgs& args) {
+  Checks checks("Compact");
+  CheckStaging(args.staging, checks);
+  CheckTable(args.table, args.layer, checks);
+  CheckPages(args.pages, checks);
+  checks.InRange(args.context_row, 0, args.staging.capacity, "context_row");
+  checks.InRange(args.slot, 0, args.table.n_slots, "slot");
+  checks.Equal(args.table.n_kv_heads, args.staging.n_kv_heads, "table.n_kv_heads");
+  checks.Equal(args.pages.head_dim, args.staging.head_dim, "pages.head_dim");
+  checks.Require(args.pages.dtype == args.staging.dtype, "pages.dtype", "is not the staging's");
+  checks.Require((args.kept_rows == nullptr) == (args.kept_offset == nullptr), "kept_offset",
+                 "and kept_rows must both be given or both be null");
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return DoCompact(args);
+}
+
+absl::Status Backend::SiluMul(const SiluMulArgs& args) {
+  Checks checks("SiluMul");
+  checks.IsMatrix(args.gate_up, activation_dtype(), "gate_up");
+  checks.IsMatrix(args.out, activation_dtype(), "out");
+  checks.SameRows(args.out, args.gate_up, "out");
+  checks.HasCols(args.gate_up, 2 * args.out.cols, "gate_up");
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.out.rows == 0 ? absl::OkStatus() : DoSiluMul(args);
+}
+
+absl::Status Backend::GatherRows(const GatherRowsArgs& args) {
+  Checks checks("GatherRows");
+  checks.IsMatrix(args.in, activation_dtype(), "in");
+  checks.IsMatrix(args.out, activation_dtype(), "out");
+  checks.HasCols(args.out, args.in.cols, "out");
+  checks.Require(args.out.rows <= 0 || args.rows != nullptr, "rows", "is null");
+  checks.Require(args.out.rows <= 0 || args.in.rows > 0, "in", "has no rows");
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.out.rows == 0 ? absl::OkStatus() : DoGatherRows(args);
 }
 
 }  // namespace lukv

@@ -1,11 +1,13 @@
 // Bodies of the CPU backend's ops; arguments have been checked (kernels/backend.cc). One file per op or pair of ops;
-// the instruction set is chosen at run time by Highway.
+// the instruction set is the backend's: HWY_EXPORT each target's function, call it with LUKV_DISPATCH.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
 #include "kernels/args.h"
+#include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace lukv::cpu {
@@ -13,8 +15,14 @@ namespace lukv::cpu {
 // What an op may use besides its arguments. Scratch grows on demand and is kept.
 class OpContext {
  public:
-  explicit OpContext(ThreadPool& pool) : pool(pool), scratch_(static_cast<size_t>(pool.threads()) + 1) {}
+  OpContext(ThreadPool& thread_pool, CpuTarget target)
+      : pool(thread_pool),
+        dispatch_index(DispatchIndex(target)),
+        scratch_(static_cast<size_t>(thread_pool.threads()) + 1) {}
+
   ThreadPool& pool;
+  const size_t dispatch_index;  // For LUKV_DISPATCH.
+  SharedArena weights;          // Of the packed layers.
 
   // 64-byte aligned, uninitialised, valid until the next call for the same thread. Thread -1: shared by the whole op.
   std::byte* Scratch(int thread, size_t bytes);

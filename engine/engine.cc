@@ -1,0 +1,79 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "engine/engine_loop.h"
+
+namespace lukv {
+
+absl::Status EngineOptions::Validate() const {
+  const auto positive = [](const char* name, int64_t value) {
+    return value > 0 ? absl::OkStatus()
+                     : absl::InvalidArgumentError(absl::StrCat(name, " must be positive, is ", value));
+  };
+  LUKV_RETURN_IF_ERROR(positive("kv memory", kv_memory_bytes));
+  LUKV_RETURN_IF_ERROR(positive("page tokens", page_tokens));
+  LUKV_RETURN_IF_ERROR(positive("max sequences", max_sequences));
+  LUKV_RETURN_IF_ERROR(positive("max queued requests", max_queued_requests));
+  LUKV_RETURN_IF_ERROR(positive("prefill chunk", prefill_chunk));
+  if (max_context < 0) return absl::InvalidArgumentError(absl::StrCat("max context must be >= 0, is ", max_context));
+  if (page_tokens > 4096) return absl::InvalidArgumentError("page tokens must be at most 4096");
+  if (kv_dtype != DType::kBF16 && kv_dtype != DType::kF32) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("KV dtype must be bf16 or f32, is ", std::string(Traits(kv_dtype).name)));
+  }
+  return absl::OkStatus();
+}
+
+namespace {
+
+// The context that will be served, or why that is impossible.
+absl::StatusOr<int32_t> ServedContext(const ModelConfig& config, const EngineOptions& options) {
+  const int32_t context = options.max_context > 0 ? options.max_context : config.context_length;
+  if (context > config.context_length) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a context of ", context, " tokens was asked for, the model was made for ", config.context_length));
+  }
+  if (config.sliding_window > 0 && context > config.sliding_window) {
+    return absl::UnimplementedError(absl::StrCat(
+        "the model attends over a sliding window of ", config.sliding_window, " tokens, shorter than the context of ",
+        context, "; lukv serves it up to the window: set the maximum context to ", config.sliding_window, " or less"));
+  }
+  return context;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const std::string& model_path, std::unique_ptr<Backend> backend,
+                                                       const Tokenizer& tokenizer, const EngineOptions& options) {
+  LUKV_RETURN_IF_ERROR(options.Validate());
+  EngineParts parts;
+  LUKV_ASSIGN_OR_RETURN(parts.weights, OpenWeights(model_path));
+  parts.backend = std::move(backend);
+  const ModelConfig& config = parts.weights->config();
+  LUKV_ASSIGN_OR_RETURN(const int32_t context, ServedContext(config, options));
+
+  const int64_t page_bytes = ModelRunner::PageBytes(config, options.kv_dtype, options.page_tokens);
+  const int64_t n_pages = std::min<int64_t>(options.kv_memory_bytes / page_bytes, INT32_MAX);
+  const int64_t heads = int64_t{config.n_layers} * config.n_kv_heads;
+  if (n_pages < heads) {
+    return absl::InvalidArgumentError(absl::StrCat("KV memory of ", options.kv_memory_bytes, " bytes is ", n_pages,
+                                                   " pages of ", page_bytes, " bytes; one token of this model needs ",
+                                                   heads, " (one for each kv head of each layer)"));
+  }
+  LUKV_ASSIGN_OR_RETURN(Model model, Model::Load(*parts.weights, *parts.backend));
+  parts.model = std::make_unique<Model>(std::move(model));
+  LUKV_ASSIGN_OR_RETURN(parts.runner, ModelRunner::Create(*parts.model, *parts.backend,
+                                                          {.kv_dtype = options.kv_dtype,
+                                                           .page_tokens = options.page_tokens,
+                                                           .n_pages = static_cast<uint32_t>(n_pages),
+                                                           .n_slots = options.max_sequences,
+                                                           .max_context = context,
+                                                           .prefill_chunk = options.prefill_chunk}));
+  return std::make_unique<EngineLoop>(std::move(parts), tokenizer.end_tokens(), options);
+}
+
+}  // namespace lukv

@@ -1,0 +1,122 @@
+#include "engine/kv/head_page_table.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace lukv {
+
+HeadPageTable::HeadPageTable(const KvGeometry& geometry, int32_t n_slots, int32_t max_entries)
+    : geometry_(geometry),
+      max_entries_(max_entries),
+      slot_stride_(static_cast<size_t>(geometry.heads()) * geometry.PagesFor(max_entries)) {
+  LUKV_CHECK(geometry.n_layers > 0 && geometry.n_kv_heads > 0 && geometry.page_tokens > 0);
+  LUKV_CHECK(n_slots > 0 && max_entries > 0);
+  const size_t slots = static_cast<size_t>(n_slots);
+  LUKV_CHECK(slots * slot_stride_ <= UINT32_MAX);
+  arena_ = std::make_unique_for_overwrite<PageId[]>(slots * slot_stride_);
+  offset_.resize(slots * static_cast<size_t>(geometry.heads()));
+  kept_.resize(slots * static_cast<size_t>(geometry.heads()));
+  generated_.resize(slots);
+  slots_.resize(slots);
+}
+
+HeadPageTable::~HeadPageTable() {
+  for (const SlotState& slot : slots_) LUKV_CHECK(!slot.in_use);
+}
+
+uint32_t HeadPageTable::PagesFor(std::span<const int32_t> kept, int32_t room) const {
+  uint32_t pages = 0;
+  for (const int32_t entries : kept) pages += geometry_.PagesFor(entries + room);
+  return pages;
+}
+
+size_t HeadPageTable::HeadIndex(Slot slot, int32_t layer, int32_t head) const {
+  LUKV_CHECK(Value(slot) >= 0 && Value(slot) < n_slots());
+  LUKV_CHECK(layer >= 0 && layer < geometry_.n_layers && head >= 0 && head < geometry_.n_kv_heads);
+  return (static_cast<size_t>(Value(slot)) * static_cast<size_t>(geometry_.n_layers) + static_cast<size_t>(layer)) *
+             static_cast<size_t>(geometry_.n_kv_heads) +
+         static_cast<size_t>(head);
+}
+
+void HeadPageTable::Assign(Slot slot, std::span<const int32_t> kept, int32_t room, PageLease lease) {
+  SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  LUKV_CHECK(!state.in_use && room >= 0);
+  LUKV_CHECK(kept.size() == static_cast<size_t>(geometry_.heads()));
+  LUKV_CHECK(lease.pages().size() == PagesFor(kept, 0));
+  size_t at = static_cast<size_t>(Value(slot)) * slot_stride_;
+  const PageId* next = lease.pages().data();
+  const size_t first = HeadIndex(slot, 0, 0);
+  for (size_t i = 0; i < kept.size(); ++i) {
+    LUKV_CHECK(kept[i] >= 0 && kept[i] <= max_entries_ - room);
+    offset_[first + i] = static_cast<uint32_t>(at);
+    kept_[first + i] = kept[i];
+    std::copy_n(next, geometry_.PagesFor(kept[i]), &arena_[at]);
+    next += geometry_.PagesFor(kept[i]);
+    at += geometry_.PagesFor(kept[i] + room);
+  }
+  generated_[static_cast<size_t>(Value(slot))] = 0;
+  state.in_use = true;
+  state.room = room;
+  state.lease = std::move(lease);
+}
+
+void HeadPageTable::Release(Slot slot) {
+  SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  LUKV_CHECK(state.in_use);
+  state = SlotState();
+}
+
+uint32_t HeadPageTable::PagesToAppend(Slot slot, int32_t n) const {
+  const int32_t generated = generated_[static_cast<size_t>(Value(slot))];
+  const size_t first = HeadIndex(slot, 0, 0);
+  uint32_t pages = 0;
+  for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
+    const int32_t length = kept_[i] + generated;
+    pages += geometry_.PagesFor(length + n) - geometry_.PagesFor(length);
+  }
+  return pages;
+}
+
+void HeadPageTable::Append(Slot slot, int32_t n, PageLease lease) {
+  SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  int32_t& generated = generated_[static_cast<size_t>(Value(slot))];
+  LUKV_CHECK(state.in_use && n >= 0 && generated + n <= state.room);
+  LUKV_CHECK(lease.pages().size() == PagesToAppend(slot, n));
+  const PageId* next = lease.pages().data();
+  const size_t first = HeadIndex(slot, 0, 0);
+  for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
+    const int32_t length = kept_[i] + generated;
+    const uint32_t have = geometry_.PagesFor(length);
+    const uint32_t more = geometry_.PagesFor(length + n) - have;
+    std::copy_n(next, more, &arena_[offset_[i] + have]);
+    next += more;
+  }
+  generated += n;
+  state.lease.Absorb(std::move(lease));
+}
+
+CacheLength HeadPageTable::Length(Slot slot, int32_t layer, int32_t head) const {
+  return CacheLength{kept_[HeadIndex(slot, layer, head)] + generated_[static_cast<size_t>(Value(slot))]};
+}
+
+std::span<const PageId> HeadPageTable::Pages(Slot slot, int32_t layer, int32_t head) const {
+  return {&arena_[offset_[HeadIndex(slot, layer, head)]], geometry_.PagesFor(Value(Length(slot, layer, head)))};
+}
+
+uint32_t HeadPageTable::pages_held(Slot slot) const {
+  return static_cast<uint32_t>(slots_[static_cast<size_t>(Value(slot))].lease.pages().size());
+}
+
+PageTableView HeadPageTable::View() const {
+  return PageTableView{.arena = arena_.get(),
+                       .offset = offset_.data(),
+                       .kept = kept_.data(),
+                       .generated = generated_.data(),
+                       .n_slots = n_slots(),
+                       .n_layers = geometry_.n_layers,
+                       .n_kv_heads = geometry_.n_kv_heads};
+}
+
+}  // namespace lukv

@@ -1,0 +1,84 @@
+// Which pages hold the entries of each (slot, layer, kv head), and how many entries there are. The host is the only one
+// to change it; kernels read View(). Knows nothing of sequences or positions.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/kv/page_pool.h"
+#include "kernels/args.h"
+
+namespace lukv {
+
+// The dense index of a running sequence in device tables.
+enum class Slot : int32_t {};
+constexpr int32_t Value(Slot slot) { return static_cast<int32_t>(slot); }
+
+struct KvGeometry {
+  int32_t n_layers = 0;
+  int32_t n_kv_heads = 0;
+  int32_t page_tokens = 0;  // Entries per page.
+
+  int32_t heads() const { return n_layers * n_kv_heads; }
+  uint32_t PagesFor(int32_t entries) const { return static_cast<uint32_t>((entries + page_tokens - 1) / page_tokens); }
+};
+
+// Not thread-safe: belongs to the engine thread.
+class HeadPageTable {
+ public:
+  // REQUIRES: everything > 0. `max_entries` bounds kept + generated of any head.
+  HeadPageTable(const KvGeometry& geometry, int32_t n_slots, int32_t max_entries);
+  // CHECKs that every slot was released.
+  ~HeadPageTable();
+  HeadPageTable(const HeadPageTable&) = delete;
+  HeadPageTable& operator=(const HeadPageTable&) = delete;
+
+  // Pages that heads with `kept` entries need, and those that they may need with `room` entries more in each head.
+  // kept: [n_layers * n_kv_heads]
+  uint32_t PagesFor(std::span<const int32_t> kept, int32_t room) const;
+
+  // Takes slot into use: every head holds kept[layer * n_kv_heads + head] entries and may grow by `room`.
+  // REQUIRES: the slot is free, kept[i] >= 0, kept[i] + room <= max_entries, lease.pages().size() == PagesFor(kept, 0).
+  void Assign(Slot slot, std::span<const int32_t> kept, int32_t room, PageLease lease);
+  // Gives the slot's pages back. REQUIRES: in use.
+  void Release(Slot slot);
+
+  // Pages that the slot lacks to append n entries to each of its heads.
+  uint32_t PagesToAppend(Slot slot, int32_t n) const;
+  // Makes the heads n entries longer. REQUIRES: lease has PagesToAppend(slot, n) pages; n fits in `room`.
+  void Append(Slot slot, int32_t n, PageLease lease);
+
+  CacheLength Length(Slot slot, int32_t layer, int32_t head) const;
+  // Pages of one head in order. [PagesFor(Length)]
+  std::span<const PageId> Pages(Slot slot, int32_t layer, int32_t head) const;
+  uint32_t pages_held(Slot slot) const;
+  bool in_use(Slot slot) const { return slots_[static_cast<size_t>(Value(slot))].in_use; }
+
+  const KvGeometry& geometry() const { return geometry_; }
+  int32_t n_slots() const { return static_cast<int32_t>(slots_.size()); }
+  int32_t max_entries() const { return max_entries_; }
+
+  // Host arrays; stay valid while the table lives, contents change with it.
+  PageTableView View() const;
+
+ private:
+  struct SlotState {
+    bool in_use = false;
+    int32_t room = 0;
+    PageLease lease;
+  };
+  size_t HeadIndex(Slot slot, int32_t layer, int32_t head) const;
+
+  const KvGeometry geometry_;
+  const int32_t max_entries_;
+  const size_t slot_stride_;         // Arena entries set aside per slot, so that no slot's list ever moves.
+  std::unique_ptr<PageId[]> arena_;  // [n_slots * slot_stride_]; left uninitialised: most of it is never touched.
+  std::vector<uint32_t> offset_;     // [n_slots, n_layers, n_kv_heads]
+  std::vector<int32_t> kept_;        // [n_slots, n_layers, n_kv_heads]
+  std::vector<int32_t> generated_;   // [n_slots]
+  std::vector<SlotState> slots_;
+};
+
+}  // namespace lukv

@@ -1,0 +1,64 @@
+// The one attention algorithm of the CPU backend; prefill_attention.cc and paged_attention.cc only say where K and V
+// lie and who does what.
+//
+// A row block is some consecutive query tokens of one sequence with all query heads of one kv head: they share K and V.
+// Entries (keys) are taken in tiles of kTileEntries, tiles in splits of kSplitEntries, both at absolute multiples from
+// the sequence's first entry. A split is an online softmax over its tiles (Milakov & Gimelshein, arXiv 1805.02867);
+// splits are merged in ascending order. What a row computes thus follows from its own entries alone: the same bits
+// whether it is prefilled, appended or decoded, whoever else is in the batch and however many threads there are.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/args.h"
+
+namespace lukv::cpu {
+
+inline constexpr int32_t kTileEntries = 64;
+inline constexpr int32_t kSplitEntries = 256;
+inline constexpr int32_t kMaxLanes = 16;  // f32 lanes of the widest vector
+
+// Row widths in scratch are whole vectors of the widest kind.
+constexpr size_t PaddedDim(int32_t head_dim) {
+  return (static_cast<size_t>(head_dim) + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
+}
+
+// K and V of one kv head. Entry e lies in row e % page_entries of page pages[e / page_entries]; contiguous memory is
+// one page (pages == null).
+struct KvSource {
+  const void* k = nullptr;  // First page's K (or page 0 of all, with `pages`).
+  const void* v = nullptr;
+  DType dtype = DType::kBF16;
+  int32_t head_dim = 0;
+  const PageId* pages = nullptr;
+  int32_t page_entries = 0;
+  size_t page_stride = 0;  // Elements from one page to the next, for K and V alike.
+};
+
+// Running softmax of the rows of a block: out = acc / sum.
+struct SoftmaxState {
+  float* acc = nullptr;  // [rows, PaddedDim]
+  float* max = nullptr;  // [rows], of the scores times log2(e)
+  float* sum = nullptr;  // [rows, kMaxLanes], to be added up over the lanes
+};
+
+// A row block at work. Row r is query token r / group, head r % group.
+struct RowBlock {
+  int32_t rows = 0;
+  int32_t group = 0;
+  int32_t head_dim = 0;
+  int32_t first_visible = 0;  // Entries that the rows of token 0 see; token i sees i more.
+  float* q = nullptr;         // [rows, PaddedDim], times scale * log2(e)
+};
+
+// Tile buffers of one thread.
+struct TileScratch {
+  float* keys = nullptr;    // [head_dim, kTileEntries], transposed
+  float* values = nullptr;  // [kTileEntries, PaddedDim]
+  float* scores = nullptr;  // [kRowsAtOnce, kTileEntries]
+};
+
+inline constexpr int32_t kRowsAtOnce = 6;  // Query rows of a register tile.
+
+}  // namespace lukv::cpu

@@ -1,0 +1,125 @@
+#include "engine/kv/head_page_table.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <set>
+#include <vector>
+
+namespace lukv {
+namespace {
+
+constexpr KvGeometry kSmall{.n_layers = 2, .n_kv_heads = 2, .page_tokens = 4};
+
+TEST(HeadPageTable, CountsPagesPerHead) {
+  HeadPageTable table(kSmall, 1, 64);
+  const std::vector<int32_t> kept = {1, 4, 5, 0};
+  EXPECT_EQ(table.PagesFor(kept, 0), 1u + 1 + 2 + 0);
+  EXPECT_EQ(table.PagesFor(kept, 4), 2u + 2 + 3 + 1);
+}
+
+TEST(HeadPageTable, LengthsDifferPerHeadAndGrowTogether) {
+  PagePool pool(64);
+  HeadPageTable table(kSmall, 2, 64);
+  const std::vector<int32_t> kept = {1, 4, 5, 9};
+  table.Assign(Slot{1}, kept, 10, *pool.Take(table.PagesFor(kept, 0), PageOwner::kSequence));
+  EXPECT_EQ(table.Length(Slot{1}, 1, 0), CacheLength{5});
+
+  // Only the head that sits on a page border needs a page for one more entry.
+  EXPECT_EQ(table.PagesToAppend(Slot{1}, 1), 1u);
+  table.Append(Slot{1}, 1, *pool.Take(1, PageOwner::kSequence));
+  EXPECT_EQ(table.Length(Slot{1}, 0, 0), CacheLength{2});
+  EXPECT_EQ(table.Length(Slot{1}, 0, 1), CacheLength{5});
+  EXPECT_EQ(table.Pages(Slot{1}, 0, 1).size(), 2u);
+  EXPECT_EQ(table.Length(Slot{1}, 1, 1), CacheLength{10});
+  EXPECT_EQ(table.pages_held(Slot{1}), pool.used());
+
+  table.Release(Slot{1});
+  EXPECT_EQ(pool.used(), 0u);
+}
+
+TEST(HeadPageTable, ViewIsWhatTheAccessorsSay) {
+  PagePool pool(64);
+  HeadPageTable table(kSmall, 3, 64);
+  const std::vector<int32_t> kept = {3, 8, 2, 7};
+  table.Assign(Slot{2}, kept, 5, *pool.Take(table.PagesFor(kept, 0), PageOwner::kSequence));
+  table.Append(Slot{2}, 2, *pool.Take(table.PagesToAppend(Slot{2}, 2), PageOwner::kSequence));
+  const PageTableView view = table.View();
+  for (int32_t layer = 0; layer < 2; ++layer) {
+    for (int32_t head = 0; head < 2; ++head) {
+      const int32_t i = (2 * 2 + layer) * 2 + head;
+      EXPECT_EQ(CacheLength{view.kept[i] + view.generated[2]}, table.Length(Slot{2}, layer, head));
+      const auto pages = table.Pages(Slot{2}, layer, head);
+      EXPECT_TRUE(std::equal(pages.begin(), pages.end(), view.arena + view.offset[i]));
+    }
+  }
+  table.Release(Slot{2});
+}
+
+TEST(HeadPageTableDeathTest, CatchesGrowthBeyondItsRoom) {
+  PagePool pool(64);
+  HeadPageTable table(kSmall, 1, 64);
+  const std::vector<int32_t> kept = {1, 1, 1, 1};
+  table.Assign(Slot{0}, kept, 2, *pool.Take(4, PageOwner::kSequence));
+  EXPECT_DEATH(table.Append(Slot{0}, 3, PageLease()), "check failed");
+  table.Release(Slot{0});
+}
+
+// Random assign / append / release. No page may be in two lists, and lists must keep their earlier pages.
+TEST(HeadPageTable, NeverSharesOrMovesPagesUnderRandomUse) {
+  for (uint32_t seed = 0; seed < 30; ++seed) {
+    std::mt19937 random(seed);
+    const KvGeometry geometry{.n_layers = 1 + static_cast<int32_t>(random() % 3),
+                              .n_kv_heads = 1 + static_cast<int32_t>(random() % 3),
+                              .page_tokens = 1 + static_cast<int32_t>(random() % 5)};
+    constexpr int32_t kSlots = 4;
+    constexpr int32_t kMax = 40;
+    PagePool pool(600);
+    HeadPageTable table(geometry, kSlots, kMax);
+    std::map<int32_t, int32_t> room_left;
+    for (int step = 0; step < 300; ++step) {
+      const int32_t s = static_cast<int32_t>(random() % kSlots);
+      const Slot slot{s};
+      if (!table.in_use(slot)) {
+        const int32_t room = static_cast<int32_t>(random() % 20);
+        std::vector<int32_t> kept(static_cast<size_t>(geometry.heads()));
+        for (int32_t& k : kept) k = static_cast<int32_t>(random() % static_cast<uint32_t>(kMax - room + 1));
+        auto lease = pool.Take(table.PagesFor(kept, 0), PageOwner::kSequence);
+        if (!lease.ok()) continue;
+        table.Assign(slot, kept, room, *std::move(lease));
+        room_left[s] = room;
+      } else if (random() % 4 == 0) {
+        table.Release(slot);
+      } else {
+        const int32_t n = std::min(room_left[s], static_cast<int32_t>(random() % 6));
+        auto lease = pool.Take(table.PagesToAppend(slot, n), PageOwner::kSequence);
+        if (!lease.ok()) continue;
+        const auto before = table.Pages(slot, 0, 0);
+        const std::vector<PageId> copy(before.begin(), before.end());
+        table.Append(slot, n, *std::move(lease));
+        room_left[s] -= n;
+        ASSERT_TRUE(std::equal(copy.begin(), copy.end(), table.Pages(slot, 0, 0).begin()));
+      }
+      std::multiset<PageId> all;
+      for (int32_t t = 0; t < kSlots; ++t) {
+        if (!table.in_use(Slot{t})) continue;
+        for (int32_t layer = 0; layer < geometry.n_layers; ++layer) {
+          for (int32_t head = 0; head < geometry.n_kv_heads; ++head) {
+            const auto pages = table.Pages(Slot{t}, layer, head);
+            all.insert(pages.begin(), pages.end());
+          }
+        }
+      }
+      ASSERT_EQ(all.size(), pool.used());
+      ASSERT_EQ(std::set<PageId>(all.begin(), all.end()).size(), all.size());
+    }
+    for (int32_t s = 0; s < kSlots; ++s) {
+      if (table.in_use(Slot{s})) table.Release(Slot{s});
+    }
+    ASSERT_EQ(pool.used(), 0u);
+  }
+}
+
+}  // namespace
+}  // namespace lukv
