@@ -143,7 +143,7 @@ absl::Status ReadRope(const GgufFile& file, const Metadata& metadata, ModelConfi
 // A tensor that the forward would not read means a model that lukv does not know, not one to run without it.
 absl::Status RefuseUnknownTensors(const GgufFile& file, const ModelConfig& config, const TensorMap& known) {
   for (const std::string_view name : file.TensorNames()) {
-    if (known.contains(name) || name == "rope_freqs.weight" || name.ends_with(".attn_rot_embd")) continue;
+    if (known.contains(name) || name == "rope_freqs.weight") continue;
     return absl::UnimplementedError(StrCat("tensor \"", name.substr(0, 64), "\" is not part of a ", config.architecture,
                                            " model as lukv knows it"));
   }
@@ -167,9 +167,8 @@ class GgufWeights : public WeightSource {
   TensorMap tensors_;
 };
 
-}  // namespace
-
-absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& file, const std::string& name) {
+// Requires general.architecture and the keys of its architecture; NOT_FOUND by name.
+absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file, const std::string& name) {
   LUKV_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(file));
   const Metadata metadata(file, architecture.name);
   LUKV_RETURN_IF_ERROR(RefuseUnsupported(metadata));
@@ -196,12 +195,17 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& file, const std::stri
   return config;
 }
 
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<WeightSource>> WeightsFromGguf(std::unique_ptr<GgufFile> file, const std::string& name) {
-  LUKV_ASSIGN_OR_RETURN(ModelConfig config, ConfigFromGguf(*file, name));
+  auto config = ReadConfig(*file, name);
+  // The file is there; what it lacks is damage.
+  if (absl::IsNotFound(config.status())) return absl::InvalidArgumentError(config.status().message());
+  if (!config.ok()) return config.status();
   LUKV_ASSIGN_OR_RETURN(TensorMap tensors,
-                        CollectTensors(config, [&](std::string_view tensor) { return file->Tensor(tensor); }));
-  LUKV_RETURN_IF_ERROR(RefuseUnknownTensors(*file, config, tensors));
-  return std::make_unique<GgufWeights>(std::move(file), std::move(config), std::move(tensors));
+                        CollectTensors(*config, [&](std::string_view tensor) { return file->Tensor(tensor); }));
+  LUKV_RETURN_IF_ERROR(RefuseUnknownTensors(*file, *config, tensors));
+  return std::make_unique<GgufWeights>(std::move(file), *std::move(config), std::move(tensors));
 }
 
 }  // namespace lukv

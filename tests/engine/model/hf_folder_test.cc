@@ -118,7 +118,7 @@ TEST_F(HfFolder, MissingOddAndMisshapenTensorsAreNamed) {
   SafetensorsBuilder missing = weights_;
   missing.Remove("model.layers.0.mlp.up_proj.weight");
   Write(kSingle, missing.Build());
-  ExpectRefused(StatusCode::kNotFound, "tensor \"model.layers.0.mlp.up_proj.weight\" is missing");
+  ExpectRefused(StatusCode::kInvalidArgument, "tensor \"model.layers.0.mlp.up_proj.weight\" is missing");
 
   SafetensorsBuilder odd = weights_;
   odd.AddF32("model.layers.0.self_attn.sinks", {2});
@@ -156,7 +156,7 @@ TEST_F(HfFolder, TheIndexIsNotBelieved) {
   ExpectRefused(StatusCode::kInvalidArgument,
                 "tensor \"model.other.weight\" is not in a.safetensors, where it should be");
   with_map({{"model.norm.weight", "a.safetensors"}});
-  ExpectRefused(StatusCode::kNotFound, "tensor \"model.embed_tokens.weight\" is missing");
+  ExpectRefused(StatusCode::kInvalidArgument, "tensor \"model.embed_tokens.weight\" is missing");
 }
 
 TEST(OpenWeights, ThingsThatAreNoModel) {
