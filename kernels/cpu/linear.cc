@@ -106,7 +106,7 @@ class LinearRun {
 
   void RunPanelGroup(const PackedPart& part, int64_t first, int64_t n, int64_t first_tile, int64_t last_tile,
                      int thread) {
-    alignas(64) float acc[kPanelGroup][kTileRows * kPanelRows];
+    alignas(64) float acc[kPanelGroup * kTileRows * kPanelRows];  // [n][rows][16]
     const bool int8 = UsesInt8(part);
     DType dtype = part.layout.dtype;
     const std::byte* panels = part.panel(first);
@@ -118,16 +118,18 @@ class LinearRun {
     }
     const int64_t first_output = first * kPanelRows;
     for (int64_t t = first_tile; t < last_tile; ++t) {
+      const int64_t rows = std::min(kTileRows, rows_ - t * kTileRows);
       for (int64_t i = 0; i < n; ++i) {
         const std::byte* panel = panels + static_cast<size_t>(i) * panel_bytes;
+        float* panel_acc = acc + i * rows * kPanelRows;
         if (int8) {
-          MultiplyInt8(part.layout, panel, int8_.tile(t), acc[i], context_);
+          MultiplyInt8(part.layout, panel, int8_.tile(t), panel_acc, context_);
         } else {
-          MultiplyFloat(dtype, panel, float_, t, acc[i], context_);
+          MultiplyFloat(dtype, panel, float_, t, panel_acc, context_);
         }
       }
-      StoreResults(args_, acc[0], t * kTileRows, std::min(kTileRows, rows_ - t * kTileRows),
-                   part.first_output + first_output, std::min(n * kPanelRows, part.outputs - first_output), context_);
+      StoreResults(args_, acc, t * kTileRows, rows, part.first_output + first_output,
+                   std::min(n * kPanelRows, part.outputs - first_output), context_);
     }
   }
 
