@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "engine/tokenizer/quoted.h"
 #include "engine/tokenizer/tokenizer_files.h"
 
 namespace lukv {
@@ -104,6 +105,10 @@ absl::Status ReadPiece(std::string_view message, TokenizerData& data, std::vecto
   }));
   if (type < 1 || type > 6) {
     return absl::InvalidArgumentError(absl::StrCat("piece ", data.tokens.size(), " has the unknown type ", type));
+  }
+  if (type == static_cast<uint64_t>(TokenType::kUserDefined) && text.find("\xE2\x96\x81") != std::string::npos) {
+    return absl::UnimplementedError(
+        absl::StrCat("user-defined piece ", data.tokens.size(), " with a space (", Quoted(text), ") is not supported"));
   }
   data.tokens.push_back(std::move(text));
   data.types.push_back(static_cast<TokenType>(type));

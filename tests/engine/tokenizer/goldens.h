@@ -125,4 +125,21 @@ inline GgufBuilder GgufOf(const nlohmann::json& tokenizer, const std::string& pr
   return builder;
 }
 
+// gpt2's golden model cut down to bytes and a few merges: small enough to damage it often.
+inline nlohmann::json TinyTokenizerJson() {
+  nlohmann::json json = nlohmann::json::parse(ReadGolden("gpt2/tokenizer.json"));
+  nlohmann::json& model = json["model"];
+  const size_t first = model["vocab"].size() - model["merges"].size();  // Of what merges make.
+  constexpr size_t kMerges = 20;
+  nlohmann::json vocab = nlohmann::json::object();
+  for (const auto& [text, id] : model["vocab"].items()) {
+    if (id.get<size_t>() < first + kMerges) vocab[text] = id;
+  }
+  model["vocab"] = vocab;
+  model["merges"].erase(model["merges"].begin() + kMerges, model["merges"].end());
+  size_t next = first + kMerges;
+  for (nlohmann::json& token : json["added_tokens"]) token["id"] = next++;
+  return json;
+}
+
 }  // namespace lukv
