@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "engine/model/weight_layout.h"
@@ -59,8 +60,8 @@ absl::StatusOr<Architecture> FindArchitecture(const GgufFile& file) {
   for (const Architecture& architecture : kArchitectures) {
     if (architecture.name == name) return architecture;
   }
-  return absl::UnimplementedError(StrCat("architecture \"", name.substr(0, 64),
-                                         "\" is not supported; supported are llama (also Mistral), qwen2, qwen3"));
+  return absl::UnimplementedError(
+      StrCat("architecture ", Quoted(name), " is not supported; supported are llama (also Mistral), qwen2, qwen3"));
 }
 
 // Settings that change the computation and that the forward has no place for, with the value that means "off".
@@ -133,8 +134,8 @@ absl::Status ReadRope(const GgufFile& file, const Metadata& metadata, ModelConfi
     LUKV_ASSIGN_OR_RETURN(config.rope_factor, metadata.Float("rope.scaling.factor", older));
     config.rope_scaling = RopeScaling::kLinear;
   } else if (scaling != "none") {
-    return absl::UnimplementedError(StrCat("rope scaling \"", scaling.substr(0, 64),
-                                           "\" is not supported; supported are none, linear, and llama3 (as a "
+    return absl::UnimplementedError(StrCat("rope scaling ", Quoted(scaling),
+                                           " is not supported; supported are none, linear, and llama3 (as a "
                                            "rope_freqs.weight tensor)"));
   }
   return ReadRopeDivisors(file, config);
@@ -144,8 +145,8 @@ absl::Status ReadRope(const GgufFile& file, const Metadata& metadata, ModelConfi
 absl::Status RefuseUnknownTensors(const GgufFile& file, const ModelConfig& config, const TensorMap& known) {
   for (const std::string_view name : file.TensorNames()) {
     if (known.contains(name) || name == "rope_freqs.weight") continue;
-    return absl::UnimplementedError(StrCat("tensor \"", name.substr(0, 64), "\" is not part of a ", config.architecture,
-                                           " model as lukv knows it"));
+    return absl::UnimplementedError(
+        StrCat("tensor ", Quoted(name), " is not part of a ", config.architecture, " model as lukv knows it"));
   }
   return absl::OkStatus();
 }
