@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "engine/tokenizer/quoted.h"
+#include "base/quoted.h"
 #include "engine/tokenizer/tokenizer_files.h"
 
 namespace lukv {
