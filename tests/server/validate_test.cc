@@ -214,7 +214,11 @@ TEST_F(ValidateTest, ReportsEverythingAtOnce) {
 }
 
 TEST_F(ValidateTest, Conversations) {
+  const FakeTokenizer tokenizer(
+      "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
+      "'\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
   RequestLimits limits = Limits();
+  limits.tokenizer = &tokenizer;
   limits.chat = ChatFamily::kChatMl;
   const auto valid =
       ValidateGenerate(Request(R"(conversation { messages { role: "user" content: "x" } })"), limits, "id");
