@@ -1,7 +1,9 @@
 // lukv-client as a user or a script runs it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <memory>
@@ -103,9 +105,11 @@ TEST_F(ClientProgram, TakesPromptsFromEverywhere) {
   std::ofstream(path) << "[504, 3575,\n282 4649 314]";
   EXPECT_EQ(Run(with({"--token-ids", path})).out, expected);
   std::remove(path.c_str());
-  const Result chat = Run(with({"--chat", "What is the capital of France?"}));
+  const Result chat = Run(with({"--chat", "Hi!", "--system", "Be brief."}));
   EXPECT_EQ(chat.code, 0) << chat.err;
-  EXPECT_THAT(chat.out, HasSubstr("Paris"));
+  const std::string rendered =
+      "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi!<|im_end|>\n<|im_start|>assistant\n";
+  EXPECT_EQ(Run(with({"--prompt", rendered, "--parse-special"})).out, chat.out);
 }
 
 TEST_F(ClientProgram, ReportsRefusals) {

@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -52,7 +54,7 @@ TEST(Start, EveryProgramHasHelpAndVersion) {
   for (const char* program : {"lukv-server", "lukv-client", "lukv-bench"}) {
     Process help(program, {"--help"});
     EXPECT_EQ(help.Wait(), 0) << program;
-    EXPECT_THAT(help.Stdout(), HasSubstr("Usage: " + std::string(program)));
+    EXPECT_THAT(help.Stdout(), testing::AllOf(HasSubstr("Usage: "), HasSubstr(program)));
     EXPECT_EQ(help.Stderr(), "");
     Process version(program, {"--version"});
     EXPECT_EQ(version.Wait(), 0) << program;
@@ -125,6 +127,16 @@ TEST(Limits, RefusesWhatTheQueueCannotHold) {
   EXPECT_EQ(ReasonOf(third.status), "NO_CAPACITY");
   EXPECT_TRUE(SaysWhenToRetry(third.status));
   for (const auto& context : contexts) context->TryCancel();
+}
+
+TEST(Limits, RefusesWhatNeverFits) {
+  const ServerProcess server({"--kv-memory", "4MiB"});  // 256 pages; 100 tokens need 180.
+  const auto stub = v1::Inference::NewStub(NewChannel(server.address()));
+  const Read read = ReadAll(*stub, Long(1000));
+  EXPECT_EQ(read.status.error_code(), grpc::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReasonOf(read.status), "NEVER_FITS");
+  EXPECT_FALSE(SaysWhenToRetry(read.status));
+  EXPECT_TRUE(ReadAll(*stub, Long(100)).status.ok());
 }
 
 TEST(Stop, LetsARunningRequestFinish) {
