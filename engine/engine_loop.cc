@@ -22,7 +22,10 @@ bool EngineLoop::Request::finished() const {
 }
 
 EngineLoop::EngineLoop(EngineParts parts, std::vector<TokenId> end_tokens, const EngineOptions& options)
-    : parts_(std::move(parts)), options_(options), end_tokens_(std::move(end_tokens)) {
+    : parts_(std::move(parts)),
+      options_(options),
+      end_tokens_(std::move(end_tokens)),
+      mailbox_(std::make_shared<Mailbox>()) {
   const ModelConfig& config = parts_.model->config;
   info_ = ModelInfo{.config = config,
                     .weight_bytes = parts_.model->weight_bytes,
@@ -39,8 +42,8 @@ EngineLoop::EngineLoop(EngineParts parts, std::vector<TokenId> end_tokens, const
 
 EngineLoop::~EngineLoop() {
   {
-    absl::MutexLock lock(&mutex_);
-    inbox_.stop = true;
+    absl::MutexLock lock(&mailbox_->mutex);
+    mailbox_->inbox.stop = true;
   }
   thread_.join();
 }
@@ -57,22 +60,22 @@ Ticket EngineLoop::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) 
   entry->usage.prompt_tokens = static_cast<int32_t>(entry->request.prompt.size());
   const Usage usage = entry->usage;
   absl::Status refused = CheckFits(*entry);
-  outbox->SetOnSpace([this] {
-    absl::MutexLock lock(&mutex_);
-    inbox_.space = true;
+  outbox->SetOnSpace([mailbox = mailbox_] {
+    absl::MutexLock lock(&mailbox->mutex);
+    mailbox->inbox.space = true;
   });
   Ticket ticket;
   {
-    absl::MutexLock lock(&mutex_);
-    ticket = next_ticket_++;
+    absl::MutexLock lock(&mailbox_->mutex);
+    ticket = mailbox_->next_ticket++;
     entry->ticket = ticket;
-    if (refused.ok() && queued_ >= options_.max_queued_requests) {
+    if (refused.ok() && mailbox_->queued >= options_.max_queued_requests) {
       refused = absl::ResourceExhaustedError(
-          absl::StrCat(queued_, " requests are waiting, at most ", options_.max_queued_requests, " may"));
+          absl::StrCat(mailbox_->queued, " requests are waiting, at most ", options_.max_queued_requests, " may"));
     }
     if (refused.ok()) {
-      ++queued_;
-      inbox_.submitted.push_back(std::move(entry));
+      ++mailbox_->queued;
+      mailbox_->inbox.submitted.push_back(std::move(entry));
     }
   }
   if (!refused.ok()) SendDone(*outbox, refused, usage);
@@ -80,19 +83,19 @@ Ticket EngineLoop::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) 
 }
 
 void EngineLoop::Cancel(Ticket ticket) {
-  absl::MutexLock lock(&mutex_);
-  inbox_.cancelled.push_back(ticket);
+  absl::MutexLock lock(&mailbox_->mutex);
+  mailbox_->inbox.cancelled.push_back(ticket);
 }
 
 void EngineLoop::Finish(Ticket ticket, int32_t sample, int32_t tokens) {
-  absl::MutexLock lock(&mutex_);
-  inbox_.finished.push_back({.ticket = ticket, .sample = sample, .tokens = tokens});
+  absl::MutexLock lock(&mailbox_->mutex);
+  mailbox_->inbox.finished.push_back({.ticket = ticket, .sample = sample, .tokens = tokens});
 }
 
 EngineStats EngineLoop::Stats() const {
-  absl::MutexLock lock(&mutex_);
-  EngineStats stats = stats_;
-  stats.waiting = queued_;
+  absl::MutexLock lock(&mailbox_->mutex);
+  EngineStats stats = mailbox_->stats;
+  stats.waiting = mailbox_->queued;
   return stats;
 }
 
@@ -120,7 +123,7 @@ absl::Status EngineLoop::CheckFits(const Request& request) const {
 }
 
 void EngineLoop::SendDone(Outbox& outbox, const absl::Status& status, const Usage& usage) {
-  outbox.SetOnSpace(nullptr);  // The box may outlive the engine.
+  outbox.SetOnSpace(nullptr);
   outbox.Push(DoneEvent{.status = status, .usage = usage});
 }
 
@@ -159,13 +162,13 @@ EngineLoop::Inbox EngineLoop::WaitForInbox(bool idle) {
   absl::Time wake = absl::InfiniteFuture();
   for (const RequestPtr& request : waiting_) wake = std::min(wake, request->request.deadline);
   for (const auto& [ticket, request] : admitted_) wake = std::min(wake, request->request.deadline);
-  absl::MutexLock lock(&mutex_);
+  absl::MutexLock lock(&mailbox_->mutex);
   if (idle) {
-    mutex_.AwaitWithDeadline(absl::Condition(
-                                 +[](Inbox* inbox) { return !inbox->empty(); }, &inbox_),
-                             wake);
+    mailbox_->mutex.AwaitWithDeadline(absl::Condition(
+                                          +[](Inbox* inbox) { return !inbox->empty(); }, &mailbox_->inbox),
+                                      wake);
   }
-  return std::exchange(inbox_, Inbox());
+  return std::exchange(mailbox_->inbox, Inbox());
 }
 
 void EngineLoop::Intake(Inbox inbox) {
@@ -248,8 +251,8 @@ void EngineLoop::Admit(int32_t requests) {
     admitted_.emplace(ticket, std::move(request));
   }
   {
-    absl::MutexLock lock(&mutex_);
-    queued_ -= requests;
+    absl::MutexLock lock(&mailbox_->mutex);
+    mailbox_->queued -= requests;
   }
   if (const absl::Status status = StartGroup(group); !status.ok()) {
     group_.reset();
@@ -385,8 +388,8 @@ void EngineLoop::End(Ticket ticket, const absl::Status& status) {
     const RequestPtr request = std::move(*waiting);
     waiting_.erase(waiting);
     {
-      absl::MutexLock lock(&mutex_);
-      --queued_;
+      absl::MutexLock lock(&mailbox_->mutex);
+      --mailbox_->queued;
     }
     request->usage.queue = absl::Now() - request->submitted;
     SendDone(*request->outbox, status, request->usage);
@@ -441,8 +444,8 @@ void EngineLoop::PublishStats() {
     }
   }
   counters_.pages_used = parts_.runner->pool().used();
-  absl::MutexLock lock(&mutex_);
-  stats_ = counters_;
+  absl::MutexLock lock(&mailbox_->mutex);
+  mailbox_->stats = counters_;
 }
 
 }  // namespace lukv

@@ -83,6 +83,16 @@ class EngineLoop final : public Engine {
     bool empty() const { return submitted.empty() && cancelled.empty() && finished.empty() && !space && !stop; }
   };
 
+  // What the loop's thread shares with others. Outboxes hold on to it, as a consumer may report space after the engine
+  // has gone.
+  struct Mailbox {
+    absl::Mutex mutex;
+    Inbox inbox ABSL_GUARDED_BY(mutex);
+    Ticket next_ticket ABSL_GUARDED_BY(mutex) = 1;
+    int32_t queued ABSL_GUARDED_BY(mutex) = 0;  // Submitted and not admitted.
+    EngineStats stats ABSL_GUARDED_BY(mutex);
+  };
+
   void Run();
   Inbox WaitForInbox(bool idle);
   void Intake(Inbox inbox);
@@ -118,11 +128,7 @@ class EngineLoop final : public Engine {
   uint32_t committed_pages_ = 0;  // Sum of what admitted samples can come to hold; never above the pool.
   EngineStats counters_;
 
-  mutable absl::Mutex mutex_;
-  Inbox inbox_ ABSL_GUARDED_BY(mutex_);
-  Ticket next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
-  int32_t queued_ ABSL_GUARDED_BY(mutex_) = 0;  // Submitted and not admitted.
-  EngineStats stats_ ABSL_GUARDED_BY(mutex_);
+  const std::shared_ptr<Mailbox> mailbox_;
 
   std::thread thread_;  // Last: starts when all else is there.
 };

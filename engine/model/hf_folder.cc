@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "base/check.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "engine/model/checked_json.h"
@@ -50,7 +50,7 @@ constexpr NamePair kLayerNames[] = {
     {"ffn_down", "mlp.down_proj"},
 };
 
-// REQUIRES: `ours` is a name out of TensorsOf.
+// REQUIRES: `ours` is a name that CollectTensors asks for.
 std::string TheirName(std::string_view ours) {
   for (const NamePair& pair : kModelNames) {
     if (pair.ours == ours) return std::string(pair.theirs);
@@ -107,10 +107,10 @@ absl::StatusOr<Shards> OpenIndexed(const fs::path& folder, const json& index) {
   Shards shards;
   std::map<std::string, const SafetensorsFile*> opened;
   for (const auto& [name, file_name] : weight_map->items()) {
-    const std::string tensor = absl::CEscape(name.substr(0, 80));
+    const std::string tensor = Quoted(name);
     if (!file_name.is_string() || !IsPlainName(file_name.get_ref<const std::string&>())) {
-      return absl::InvalidArgumentError(StrCat(where, ": tensor \"", tensor, "\" lies in ",
-                                               absl::CEscape(file_name.dump().substr(0, 80)),
+      return absl::InvalidArgumentError(StrCat(where, ": tensor ", tensor, " lies in ",
+                                               file_name.dump(-1, ' ', /*ensure_ascii=*/true).substr(0, 80),
                                                ", which is not the name of a .safetensors file in the folder"));
     }
     const SafetensorsFile*& file = opened[file_name.get<std::string>()];
@@ -121,7 +121,7 @@ absl::StatusOr<Shards> OpenIndexed(const fs::path& folder, const json& index) {
     }
     if (!file->HasTensor(name)) {
       return absl::InvalidArgumentError(
-          StrCat(where, ": tensor \"", tensor, "\" is not in ", file_name.get<std::string>(), ", where it should be"));
+          StrCat(where, ": tensor ", tensor, " is not in ", file_name.get<std::string>(), ", where it should be"));
     }
     shards.file_of.emplace(name, file);
   }
@@ -139,15 +139,15 @@ absl::StatusOr<Shards> OpenShards(const fs::path& folder) {
 }
 
 // A tensor that the forward would not read means a model that lukv does not know, not one to run without it.
-absl::Status RefuseUnknownTensors(const ModelConfig& config, const Shards& shards) {
+absl::Status RefuseUnknownTensors(const ModelConfig& config, const TensorMap& tensors, const Shards& shards) {
   std::set<std::string, std::less<>> known;
-  for (const TensorSpec& spec : TensorsOf(config)) known.insert(TheirName(spec.name));
+  for (const auto& item : tensors) known.insert(TheirName(item.first));
   for (const auto& [name, file] : shards.file_of) {
     // Frequencies that old versions stored; a tied head that was written out all the same.
     if (known.contains(name) || name.ends_with(".rotary_emb.inv_freq")) continue;
     if (config.tied_embeddings && name == "lm_head.weight") continue;
-    return absl::UnimplementedError(StrCat("tensor \"", absl::CEscape(name.substr(0, 80)), "\" is not part of a ",
-                                           config.architecture, " model as lukv knows it"));
+    return absl::UnimplementedError(
+        StrCat("tensor ", Quoted(name), " is not part of a ", config.architecture, " model as lukv knows it"));
   }
   return absl::OkStatus();
 }
@@ -185,7 +185,7 @@ absl::StatusOr<TensorMap> CheckTensors(const ModelConfig& config, const Shards& 
     return it->second->Tensor(theirs);
   };
   LUKV_ASSIGN_OR_RETURN(TensorMap tensors, CollectTensors(config, find));
-  LUKV_RETURN_IF_ERROR(RefuseUnknownTensors(config, shards));
+  LUKV_RETURN_IF_ERROR(RefuseUnknownTensors(config, tensors, shards));
   return tensors;
 }
 

@@ -1,5 +1,6 @@
 #include "engine/model/weight_layout.h"
 
+#include <cstdint>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -8,57 +9,74 @@
 namespace lukv {
 namespace {
 
-void AppendLayer(const ModelConfig& config, int32_t layer, std::vector<TensorSpec>& specs) {
-  const int64_t hidden = config.hidden;
-  const int64_t ffn = config.ffn;
-  const int64_t q_rows = int64_t{config.n_heads} * config.head_dim;
-  const int64_t kv_rows = int64_t{config.n_kv_heads} * config.head_dim;
-  const std::string prefix = StrCat("blk.", layer, ".");
-  const auto add = [&](std::string_view name, int64_t rows, int64_t cols) {
-    specs.push_back({StrCat(prefix, name), rows, cols});
-  };
-  const auto add_linear = [&](std::string_view name, int64_t rows, int64_t cols, bool bias) {
-    add(StrCat(name, ".weight"), rows, cols);
-    if (bias) add(StrCat(name, ".bias"), 1, rows);
-  };
-  add("attn_norm.weight", 1, hidden);
-  add_linear("attn_q", q_rows, hidden, config.qkv_bias);
-  add_linear("attn_k", kv_rows, hidden, config.qkv_bias);
-  add_linear("attn_v", kv_rows, hidden, config.qkv_bias);
-  if (config.qk_norm) {
-    add("attn_q_norm.weight", 1, config.head_dim);
-    add("attn_k_norm.weight", 1, config.head_dim);
+// Takes the model's tensors one by one, so that a config that claims thousands of layers fails at the first that is
+// not there.
+class Collector {
+ public:
+  using Find = absl::FunctionRef<absl::StatusOr<TensorView>(std::string_view name)>;
+
+  Collector(const ModelConfig& config, Find find) : config_(config), find_(find) {}
+
+  absl::StatusOr<TensorMap> Run() {
+    LUKV_RETURN_IF_ERROR(Add("token_embd.weight", config_.vocabulary, config_.hidden));
+    for (int32_t layer = 0; layer < config_.n_layers; ++layer) {
+      LUKV_RETURN_IF_ERROR(AddLayer(StrCat("blk.", layer, ".")));
+    }
+    LUKV_RETURN_IF_ERROR(Add("output_norm.weight", 1, config_.hidden));
+    if (!config_.tied_embeddings) LUKV_RETURN_IF_ERROR(Add("output.weight", config_.vocabulary, config_.hidden));
+    return std::move(tensors_);
   }
-  add_linear("attn_output", hidden, q_rows, config.output_bias);
-  add("ffn_norm.weight", 1, hidden);
-  add_linear("ffn_gate", ffn, hidden, config.mlp_bias);
-  add_linear("ffn_up", ffn, hidden, config.mlp_bias);
-  add_linear("ffn_down", hidden, ffn, config.mlp_bias);
-}
+
+ private:
+  absl::Status Add(std::string name, int64_t rows, int64_t cols) {
+    const auto found = find_(name);
+    // The model's files are there; what they lack is damage.
+    if (absl::IsNotFound(found.status())) return absl::InvalidArgumentError(found.status().message());
+    if (!found.ok()) return found.status();
+    const TensorView view = *found;
+    if (view.rows != rows || view.cols != cols) {
+      return absl::InvalidArgumentError(StrCat("tensor ", name, " has shape [", view.rows, ", ", view.cols,
+                                               "]; the config asks for [", rows, ", ", cols, "]"));
+    }
+    tensors_.emplace(std::move(name), view);
+    return absl::OkStatus();
+  }
+
+  absl::Status AddLinear(const std::string& name, int64_t rows, int64_t cols, bool bias) {
+    LUKV_RETURN_IF_ERROR(Add(name + ".weight", rows, cols));
+    return bias ? Add(name + ".bias", 1, rows) : absl::OkStatus();
+  }
+
+  absl::Status AddLayer(const std::string& prefix) {
+    const int64_t hidden = config_.hidden;
+    const int64_t ffn = config_.ffn;
+    const int64_t q_rows = int64_t{config_.n_heads} * config_.head_dim;
+    const int64_t kv_rows = int64_t{config_.n_kv_heads} * config_.head_dim;
+    LUKV_RETURN_IF_ERROR(Add(prefix + "attn_norm.weight", 1, hidden));
+    LUKV_RETURN_IF_ERROR(AddLinear(prefix + "attn_q", q_rows, hidden, config_.qkv_bias));
+    LUKV_RETURN_IF_ERROR(AddLinear(prefix + "attn_k", kv_rows, hidden, config_.qkv_bias));
+    LUKV_RETURN_IF_ERROR(AddLinear(prefix + "attn_v", kv_rows, hidden, config_.qkv_bias));
+    if (config_.qk_norm) {
+      LUKV_RETURN_IF_ERROR(Add(prefix + "attn_q_norm.weight", 1, config_.head_dim));
+      LUKV_RETURN_IF_ERROR(Add(prefix + "attn_k_norm.weight", 1, config_.head_dim));
+    }
+    LUKV_RETURN_IF_ERROR(AddLinear(prefix + "attn_output", hidden, q_rows, config_.output_bias));
+    LUKV_RETURN_IF_ERROR(Add(prefix + "ffn_norm.weight", 1, hidden));
+    LUKV_RETURN_IF_ERROR(AddLinear(prefix + "ffn_gate", ffn, hidden, config_.mlp_bias));
+    LUKV_RETURN_IF_ERROR(AddLinear(prefix + "ffn_up", ffn, hidden, config_.mlp_bias));
+    return AddLinear(prefix + "ffn_down", hidden, ffn, config_.mlp_bias);
+  }
+
+  const ModelConfig& config_;
+  Find find_;
+  TensorMap tensors_;
+};
 
 }  // namespace
 
-std::vector<TensorSpec> TensorsOf(const ModelConfig& config) {
-  std::vector<TensorSpec> specs;
-  specs.push_back({"token_embd.weight", config.vocabulary, config.hidden});
-  for (int32_t layer = 0; layer < config.n_layers; ++layer) AppendLayer(config, layer, specs);
-  specs.push_back({"output_norm.weight", 1, config.hidden});
-  if (!config.tied_embeddings) specs.push_back({"output.weight", config.vocabulary, config.hidden});
-  return specs;
-}
-
 absl::StatusOr<TensorMap> CollectTensors(const ModelConfig& config,
                                          absl::FunctionRef<absl::StatusOr<TensorView>(std::string_view name)> find) {
-  TensorMap tensors;
-  for (TensorSpec& spec : TensorsOf(config)) {
-    LUKV_ASSIGN_OR_RETURN(const TensorView view, find(spec.name));
-    if (view.rows != spec.rows || view.cols != spec.cols) {
-      return absl::InvalidArgumentError(StrCat("tensor ", spec.name, " has shape [", view.rows, ", ", view.cols,
-                                               "]; the config asks for [", spec.rows, ", ", spec.cols, "]"));
-    }
-    tensors.emplace(std::move(spec.name), view);
-  }
-  return tensors;
+  return Collector(config, find).Run();
 }
 
 absl::StatusOr<TensorView> FindTensor(const TensorMap& tensors, std::string_view name) {

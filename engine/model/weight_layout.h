@@ -1,12 +1,10 @@
-// Which tensors a model of a given config consists of, under the names of WeightSource, and their shapes.
+// Which tensors a model of a given config consists of, under the names of WeightSource, and of which shapes.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
@@ -15,19 +13,11 @@
 
 namespace lukv {
 
-struct TensorSpec {
-  std::string name;
-  int64_t rows = 0;  // 1 for vectors.
-  int64_t cols = 0;
-};
-
-// REQUIRES: config.Validate().ok()
-std::vector<TensorSpec> TensorsOf(const ModelConfig& config);
-
 using TensorMap = std::map<std::string, TensorView, std::less<>>;
 
-// Looks every tensor of the config up with `find` and checks its shape. The error of `find` is passed on;
-// INVALID_ARGUMENT names a tensor of another shape, with both shapes.
+// Looks every tensor of the config up with `find` and checks its shape. INVALID_ARGUMENT names the first tensor that is
+// missing (NOT_FOUND from `find`) or of another shape; other errors of `find` are passed on.
+// REQUIRES: config.Validate().ok()
 absl::StatusOr<TensorMap> CollectTensors(const ModelConfig& config,
                                          absl::FunctionRef<absl::StatusOr<TensorView>(std::string_view name)> find);
 

@@ -36,7 +36,8 @@ class Tokenizer {
   virtual absl::StatusOr<std::vector<TokenId>> Encode(std::span<const TextSegment> segments, bool add_bos) const = 0;
 
   // The bytes of one token as it appears inside running text; may be half a code point. Special tokens give their
-  // written form if `special`, else nothing. REQUIRES: 0 <= id < vocabulary(); ids without a piece give "".
+  // written form if `special`, else nothing. Ids without a piece give "": models pad their vocabularies beyond the
+  // tokenizer's.
   virtual std::string Piece(TokenId id, bool special) const = 0;
 
   // Piece() joined, without what the tokenizer put in front of the text itself (SentencePiece's leading space).

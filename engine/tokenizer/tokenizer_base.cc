@@ -113,20 +113,18 @@ void TokenizerBase::EncodeWord(std::string_view word, Run& run) const {
 }
 
 bool TokenizerBase::IsSpecial(TokenId id) const {
-  LUKV_CHECK(id >= 0 && id < vocabulary());
+  if (id < 0 || id >= vocabulary()) return false;
   return data_.types[id] == TokenType::kControl || data_.types[id] == TokenType::kUnknown;
 }
 
 std::string TokenizerBase::Piece(TokenId id, bool special) const {
-  if (IsSpecial(id) && !special) return "";
+  if (id < 0 || id >= vocabulary() || (IsSpecial(id) && !special)) return "";
   return pieces_[id];
 }
 
 std::string TokenizerBase::Decode(std::span<const TokenId> ids, bool special) const {
   std::string text;
-  for (const TokenId id : ids) {
-    if (special || !IsSpecial(id)) text += pieces_[id];
-  }
+  for (const TokenId id : ids) text += Piece(id, special);
   return text;
 }
 

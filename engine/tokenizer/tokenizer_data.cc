@@ -4,10 +4,11 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
-#include "engine/tokenizer/quoted.h"
 #include "engine/tokenizer/unicode.h"
 
 namespace lukv {
@@ -40,6 +41,46 @@ std::optional<int32_t> SymbolOf(const TokenizerData& data, const VocabularyIndex
 }
 
 }  // namespace
+
+absl::Status SetToken(TokenId id, std::string text, TokenType type, size_t entries, TokenizerData& data) {
+  const size_t limit = 2 * entries + 65536;
+  if (static_cast<size_t>(id) >= limit) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("token ", Quoted(text), " has the id ", id, ", too high for ", entries, " tokens"));
+  }
+  if (static_cast<size_t>(id) >= data.tokens.size()) {
+    data.tokens.resize(static_cast<size_t>(id) + 1);
+    data.types.resize(data.tokens.size(), TokenType::kUnused);
+  }
+  if (!data.tokens[id].empty() && data.tokens[id] != text) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokens ", Quoted(data.tokens[id]), " and ", Quoted(text), " have the same id ", id));
+  }
+  data.tokens[id] = std::move(text);
+  data.types[id] = type;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TokenId> FindToken(const TokenizerData& data, std::string_view text, const char* what) {
+  const auto it = std::find(data.tokens.begin(), data.tokens.end(), text);
+  if (text.empty() || it == data.tokens.end()) {
+    return absl::InvalidArgumentError(absl::StrCat(what, " is ", Quoted(text), ", which is not in the vocabulary"));
+  }
+  return static_cast<TokenId>(it - data.tokens.begin());
+}
+
+void AddEndToken(TokenId id, TokenizerData& data) {
+  const bool is_new = std::find(data.end_tokens.begin(), data.end_tokens.end(), id) == data.end_tokens.end();
+  if (is_new) data.end_tokens.push_back(id);
+}
+
+void CollectAddedTokens(TokenizerData& data) {
+  for (size_t id = 0; id < data.tokens.size(); ++id) {
+    const TokenType type = data.types[id];
+    const bool added = type == TokenType::kControl || type == TokenType::kUnknown || type == TokenType::kUserDefined;
+    if (added && !data.tokens[id].empty()) data.added.push_back({.id = static_cast<TokenId>(id)});
+  }
+}
 
 absl::StatusOr<VocabularyIndex> IndexVocabulary(const TokenizerData& data) {
   VocabularyIndex index;
@@ -104,6 +145,11 @@ absl::Status AddMergesByScore(const VocabularyIndex& index, std::span<const floa
     }
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(TokenizerData data) {
+  return data.kind == TokenizerKind::kByteLevel ? MakeByteLevelTokenizer(std::move(data))
+                                                : MakeSentencePieceTokenizer(std::move(data));
 }
 
 }  // namespace lukv

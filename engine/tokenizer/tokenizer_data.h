@@ -35,7 +35,10 @@ enum class SpacePrefix : uint8_t {
   kFirstUnlessOne  // Only the stretch that starts the text (Metaspace, prepend_scheme "first").
 };
 
+enum class TokenizerKind : uint8_t { kByteLevel, kSentencePiece };
+
 struct TokenizerData {
+  TokenizerKind kind = TokenizerKind::kByteLevel;
   // By id. Byte-level vocabularies are in the printable alphabet of GPT-2, except types that are written out
   // (everything but kNormal and kUnused). SentencePiece: "▁" is a space, kByte is "<0x0A>". Empty: no such token.
   std::vector<std::string> tokens;
@@ -57,7 +60,20 @@ struct TokenizerData {
   SpacePrefix space_prefix = SpacePrefix::kEach;
 };
 
-// Ids by text, over the types that merges are made of. INVALID_ARGUMENT: the same text twice.
+// Makes token `id` this text and type. INVALID_ARGUMENT: the id has another text already, or is so far above `entries`,
+// the number of tokens that the file lists, that the vocabulary would be mostly holes.
+absl::Status SetToken(TokenId id, std::string text, TokenType type, size_t entries, TokenizerData& data);
+
+// The id of `text`; INVALID_ARGUMENT, naming `what` wanted it, when there is none.
+absl::StatusOr<TokenId> FindToken(const TokenizerData& data, std::string_view text, const char* what);
+
+// Appends to data.end_tokens unless it is there.
+void AddEndToken(TokenId id, TokenizerData& data);
+
+// Makes every special and user-defined token one that is found in texts.
+void CollectAddedTokens(TokenizerData& data);
+
+// Ids by text. INVALID_ARGUMENT: the same text twice. REQUIRES: data.tokens does not change after.
 using VocabularyIndex = absl::flat_hash_map<std::string_view, TokenId>;
 absl::StatusOr<VocabularyIndex> IndexVocabulary(const TokenizerData& data);
 
@@ -75,7 +91,9 @@ absl::Status AddMergesByScore(const VocabularyIndex& index, std::span<const floa
 inline int32_t SymbolOfUnknown(char32_t code_point) { return -1 - static_cast<int32_t>(code_point); }
 inline char32_t UnknownOfSymbol(int32_t symbol) { return static_cast<char32_t>(-1 - symbol); }
 
-// Checks the ids in `data` and makes the tokenizer.
+// Makes the tokenizer of data.kind. INVALID_ARGUMENT: an id outside the vocabulary.
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(TokenizerData data);
+// The two that it chooses from.
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeByteLevelTokenizer(TokenizerData data);
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(TokenizerData data);
 

@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "engine/model/gguf.h"
-#include "engine/tokenizer/quoted.h"
 #include "engine/tokenizer/tokenizer_data.h"
 
 namespace lukv {
@@ -53,32 +53,21 @@ absl::Status ReadVocabulary(const GgufFile& file, TokenizerData& data) {
   return absl::OkStatus();
 }
 
-void CollectAddedTokens(TokenizerData& data) {
-  for (size_t id = 0; id < data.tokens.size(); ++id) {
-    const TokenType type = data.types[id];
-    const bool added = type == TokenType::kControl || type == TokenType::kUnknown || type == TokenType::kUserDefined;
-    if (added && !data.tokens[id].empty()) data.added.push_back({.id = static_cast<TokenId>(id)});
-  }
-}
-
 absl::Status ReadEndTokens(const GgufFile& file, TokenizerData& data) {
-  const auto add = [&](TokenId id) {
-    const bool is_new = std::find(data.end_tokens.begin(), data.end_tokens.end(), id) == data.end_tokens.end();
-    if (id >= 0 && is_new) data.end_tokens.push_back(id);
-  };
   for (const char* key :
        {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     LUKV_ASSIGN_OR_RETURN(const TokenId id, IdOr(file, key, data.tokens.size(), -1));
-    add(id);
+    if (id >= 0) AddEndToken(id, data);
   }
   for (const AddedToken& token : data.added) {
     const bool ends = std::find(kEndTexts.begin(), kEndTexts.end(), data.tokens[token.id]) != kEndTexts.end();
-    if (ends && data.types[token.id] == TokenType::kControl) add(token.id);
+    if (ends && data.types[token.id] == TokenType::kControl) AddEndToken(token.id, data);
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> ByteLevel(const GgufFile& file, TokenizerData data) {
+absl::Status ReadByteLevel(const GgufFile& file, TokenizerData& data) {
+  data.kind = TokenizerKind::kByteLevel;
   LUKV_ASSIGN_OR_RETURN(const std::string_view name, file.GetString("tokenizer.ggml.pre"));
   const auto kind = PreTokenizerByName(name);
   if (!kind) {
@@ -98,17 +87,17 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ByteLevel(const GgufFile& file, Token
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     LUKV_RETURN_IF_ERROR(AddMerge(index, merges[rank], static_cast<uint32_t>(rank), data));
   }
-  return MakeByteLevelTokenizer(std::move(data));
+  return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> SentencePiece(const GgufFile& file, TokenizerData data) {
+absl::Status ReadSentencePiece(const GgufFile& file, TokenizerData& data) {
+  data.kind = TokenizerKind::kSentencePiece;
   LUKV_ASSIGN_OR_RETURN(data.adds_bos, BoolOr(file, "tokenizer.ggml.add_bos_token", true));
   LUKV_ASSIGN_OR_RETURN(const bool prefix, BoolOr(file, "tokenizer.ggml.add_space_prefix", true));
   data.space_prefix = prefix ? SpacePrefix::kEach : SpacePrefix::kNever;
   LUKV_ASSIGN_OR_RETURN(const std::vector<float> scores, file.GetFloats("tokenizer.ggml.scores"));
   LUKV_ASSIGN_OR_RETURN(const VocabularyIndex index, IndexVocabulary(data));
-  LUKV_RETURN_IF_ERROR(AddMergesByScore(index, scores, data));
-  return MakeSentencePieceTokenizer(std::move(data));
+  return AddMergesByScore(index, scores, data);
 }
 
 }  // namespace
@@ -128,7 +117,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromGguf(const GgufFile& fil
   if (file.Has("tokenizer.chat_template")) {
     LUKV_ASSIGN_OR_RETURN(data.chat_template, file.GetString("tokenizer.chat_template"));
   }
-  return model == "gpt2" ? ByteLevel(file, std::move(data)) : SentencePiece(file, std::move(data));
+  LUKV_RETURN_IF_ERROR(model == "gpt2" ? ReadByteLevel(file, data) : ReadSentencePiece(file, data));
+  return MakeTokenizer(std::move(data));
 }
 
 }  // namespace lukv

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "absl/strings/str_format.h"
+#include "base/status_macros.h"
 
 namespace lukv::cpu {
 
@@ -27,6 +28,23 @@ absl::StatusOr<AlignedBuffer> AllocateAligned(size_t bytes) {
   // Streaming weights and gathering pages miss the TLB at 4 KiB pages. A kernel without huge pages is no error.
   if (huge) madvise(data, bytes, MADV_HUGEPAGE);
   return AlignedBuffer(static_cast<std::byte*>(data));
+}
+
+absl::StatusOr<std::shared_ptr<std::byte>> SharedArena::Allocate(size_t bytes) {
+  constexpr size_t kChunk = size_t{32} << 20;  // Pages that no buffer reaches are never touched, so never there.
+  if (bytes > kChunk / 4) {
+    LUKV_ASSIGN_OR_RETURN(AlignedBuffer own, AllocateAligned(bytes));
+    return std::shared_ptr<std::byte>(own.release(), FreeAligned());
+  }
+  const size_t rounded = (bytes + 63) / 64 * 64;
+  if (chunk_ == nullptr || kChunk - used_ < rounded) {
+    LUKV_ASSIGN_OR_RETURN(AlignedBuffer chunk, AllocateAligned(kChunk));
+    chunk_ = std::shared_ptr<std::byte>(chunk.release(), FreeAligned());
+    used_ = 0;
+  }
+  std::byte* start = chunk_.get() + used_;
+  used_ += rounded;
+  return std::shared_ptr<std::byte>(chunk_, start);
 }
 
 }  // namespace lukv::cpu

@@ -26,7 +26,8 @@ struct CpuBackendOptions {
   std::string target;  // One of those; "" = LUKV_CPU_TARGET, else the best there is.
 };
 
-// FAILED_PRECONDITION when the CPU lacks AVX2+FMA+F16C or the forced target.
+// FAILED_PRECONDITION when the CPU lacks AVX2+FMA+F16C or the forced target, naming what there is; INVALID_ARGUMENT
+// when threads is negative.
 absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuBackendOptions& options);
 
 }  // namespace lukv

@@ -1,13 +1,14 @@
 #include "kernels/cpu/linear.h"
 
 #include <algorithm>
-#include <array>
 
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/packed_linear.h"
 
 namespace lukv::cpu {
 namespace {
+
+constexpr int64_t kPanelGroup = 4;  // Panels whose results are stored together.
 
 // How a layer is cut into tasks: chunks of row tiles times chunks of panels. The cut only decides who computes an
 // output and when; the output itself is always the same chain of operations.
@@ -34,20 +35,6 @@ TaskGrid CutTasks(const PackedLinear& weight, int64_t rows, int64_t activation_b
   tasks = std::min((tasks + threads - 1) / threads, kTasksPerThread) * threads;
   grid.panel_chunks = std::clamp<int64_t>((tasks + grid.row_chunks - 1) / grid.row_chunks, 1, weight.n_panels());
   return grid;
-}
-
-// acc [rows][16] goes to the outputs [first, first + outputs) of the rows from first_row on.
-void Store(const LinearArgs& args, const float* acc, int64_t first_row, int64_t rows, int64_t first, int64_t outputs) {
-  std::array<float, kPanelRows> bias{};
-  if (args.bias != nullptr) std::copy_n(args.bias + first, outputs, bias.data());
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* sum = acc + r * kPanelRows;
-    float* out = args.out.row<float>(first_row + r) + first;
-    for (int64_t n = 0; n < outputs; ++n) {
-      const float value = sum[n] + bias[static_cast<size_t>(n)];
-      out[n] = args.accumulate ? out[n] + value : value;
-    }
-  }
 }
 
 class LinearRun {
@@ -111,33 +98,50 @@ class LinearRun {
   void RunPanels(int64_t begin, int64_t end, int64_t first_tile, int64_t last_tile, int thread) {
     for (const PackedPart& part : weight_.parts()) {
       const int64_t last = std::min(end - part.first_panel, part.n_panels());
-      for (int64_t i = std::max<int64_t>(begin - part.first_panel, 0); i < last; ++i) {
-        RunPanel(part, i, first_tile, last_tile, thread);
+      for (int64_t i = std::max<int64_t>(begin - part.first_panel, 0); i < last; i += kPanelGroup) {
+        RunPanelGroup(part, i, std::min(kPanelGroup, last - i), first_tile, last_tile, thread);
       }
     }
   }
 
-  void RunPanel(const PackedPart& part, int64_t i, int64_t first_tile, int64_t last_tile, int thread) {
-    alignas(64) float acc[kTileRows * kPanelRows];
-    const std::byte* panel = part.panel(i);
-    DType dtype = part.layout.dtype;
+  void RunPanelGroup(const PackedPart& part, int64_t first, int64_t n, int64_t first_tile, int64_t last_tile,
+                     int thread) {
+    alignas(64) float acc[kPanelGroup * kTileRows * kPanelRows];  // [n][rows][16]
     const bool int8 = UsesInt8(part);
+    DType dtype = part.layout.dtype;
+    const std::byte* panels = part.panel(first);
+    size_t panel_bytes = part.layout.bytes;
     if (!int8 && !IsFloat(dtype)) {
-      float* values =
-          reinterpret_cast<float*>(context_.Scratch(thread, static_cast<size_t>(inputs_ * kPanelRows) * sizeof(float)));
-      DequantizePanel(part.layout, panel, values, context_);
-      panel = reinterpret_cast<const std::byte*>(values);
+      panels = Dequantize(part, first, n, thread);
       dtype = DType::kF32;
+      panel_bytes = static_cast<size_t>(inputs_ * kPanelRows) * sizeof(float);
     }
+    const int64_t first_output = first * kPanelRows;
     for (int64_t t = first_tile; t < last_tile; ++t) {
-      if (int8) {
-        MultiplyInt8(part.layout, panel, int8_.tile(t), acc, context_);
-      } else {
-        MultiplyFloat(dtype, panel, float_, t, acc, context_);
+      const int64_t rows = std::min(kTileRows, rows_ - t * kTileRows);
+      for (int64_t i = 0; i < n; ++i) {
+        const std::byte* panel = panels + static_cast<size_t>(i) * panel_bytes;
+        float* panel_acc = acc + i * rows * kPanelRows;
+        if (int8) {
+          MultiplyInt8(part.layout, panel, int8_.tile(t), panel_acc, context_);
+        } else {
+          MultiplyFloat(dtype, panel, float_, t, panel_acc, context_);
+        }
       }
-      Store(args_, acc, t * kTileRows, std::min(kTileRows, rows_ - t * kTileRows), part.first_output + i * kPanelRows,
-            std::min(kPanelRows, part.outputs - i * kPanelRows));
+      StoreResults(args_, acc, t * kTileRows, rows, part.first_output + first_output,
+                   std::min(n * kPanelRows, part.outputs - first_output), context_);
     }
+  }
+
+  // The panels as f32, in the thread's scratch.
+  const std::byte* Dequantize(const PackedPart& part, int64_t first, int64_t n, int thread) {
+    const size_t panel_floats = static_cast<size_t>(inputs_ * kPanelRows);
+    std::byte* memory = context_.Scratch(thread, static_cast<size_t>(n) * panel_floats * sizeof(float));
+    for (int64_t i = 0; i < n; ++i) {
+      DequantizePanel(part.layout, part.panel(first + i),
+                      reinterpret_cast<float*>(memory) + static_cast<size_t>(i) * panel_floats, context_);
+    }
+    return memory;
   }
 
   const LinearArgs& args_;

@@ -61,6 +61,12 @@ void MultiplyInt8(const PanelLayout& layout, const std::byte* panel, const Int8T
 void MultiplyFloat(DType dtype, const std::byte* panel, const FloatTiles& tiles, int64_t t, float* acc,
                    OpContext& context);
 
+// Panel sums acc[panels][rows][16] of rows [first_row, first_row + rows) go to the columns [first, first + outputs) of
+// args.out, with bias and what was there as args says. Several panels in one call: each row then gets a run of memory
+// and not a cache line of every page.
+void StoreResults(const LinearArgs& args, const float* acc, int64_t first_row, int64_t rows, int64_t first,
+                  int64_t outputs, OpContext& context);
+
 // out[inputs][16] = the panel of a quantised type as f32.
 void DequantizePanel(const PanelLayout& layout, const std::byte* panel, float* out, OpContext& context);
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/args.h"
+#include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -23,6 +24,7 @@ class OpContext {
   ThreadPool& pool;
   const size_t dispatch_index;  // For LUKV_DISPATCH.
   const bool bf16_products;     // The CPU multiplies bf16 by bf16 (AVX512_BF16).
+  SharedArena weights;          // Of the packed layers.
 
   // 64-byte aligned, uninitialised, valid until the next call for the same thread. Thread -1: shared by the whole op.
   std::byte* Scratch(int thread, size_t bytes);

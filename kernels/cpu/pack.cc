@@ -247,7 +247,7 @@ absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorV
     weight->bytes_ += static_cast<size_t>(packed.n_panels()) * packed.layout.bytes;
     weight->parts_.push_back(packed);
   }
-  LUKV_ASSIGN_OR_RETURN(weight->buffer_, AllocateAligned(weight->bytes_));
+  LUKV_ASSIGN_OR_RETURN(weight->buffer_, context.weights.Allocate(weight->bytes_));
   std::byte* next = weight->buffer_.get();
   for (size_t i = 0; i < parts.size(); ++i) {
     PackedPart& packed = weight->parts_[i];

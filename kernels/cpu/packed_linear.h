@@ -24,7 +24,6 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
-#include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/ops.h"
 
 namespace lukv::cpu {
@@ -106,7 +105,7 @@ class PackedLinear final : public LinearWeight {
   friend absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts,
                                                                   OpContext& context);
   std::vector<PackedPart> parts_;
-  AlignedBuffer buffer_;
+  std::shared_ptr<std::byte> buffer_;
   size_t bytes_ = 0;
   int64_t out_features_ = 0;
   int64_t in_features_ = 0;

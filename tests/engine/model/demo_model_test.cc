@@ -1,22 +1,14 @@
 // The demo model opens, and says of itself what its card says.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <string>
 #include <vector>
 
 #include "engine/model/gguf.h"
 #include "engine/model/weight_source.h"
+#include "tests/oracle/golden_files.h"
 
 namespace lukv {
 namespace {
-
-std::string DemoModelPath() {
-  const char* folder = std::getenv("LUKV_MODEL_DIR");
-  const char* home = std::getenv("HOME");
-  const std::string base = folder != nullptr ? folder : std::string(home != nullptr ? home : "") + "/.cache/lukv";
-  return base + "/SmolLM2-135M-Instruct.Q4_1.gguf";
-}
 
 TEST(DemoModel, HasTheConfigOfItsCard) {
   const auto weights = OpenWeights(DemoModelPath());

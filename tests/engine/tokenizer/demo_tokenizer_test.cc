@@ -1,6 +1,5 @@
 // The demo model's own tokenizer (pre-tokenizer smollm) against `tokenizers`.
 #include <cstdlib>
-#include <random>
 
 #include "engine/tokenizer/tokenizer.h"
 #include "gmock/gmock.h"
@@ -11,6 +10,7 @@ namespace lukv {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 std::string DemoModelPath() {
   const char* folder = std::getenv("LUKV_MODEL_DIR");
@@ -51,6 +51,27 @@ TEST_F(DemoTokenizerTest, SameIdsAsTokenizers) {
     EXPECT_EQ(EncodeOne(*tokenizer_, strings[i]), golden[i].plain) << "line " << i + 1 << ": " << strings[i];
     EXPECT_EQ(EncodeOne(*tokenizer_, strings[i], true), golden[i].special) << "line " << i + 1 << ": " << strings[i];
   }
+}
+
+// The model's vocabulary lacks some bytes that UTF-8 never has.
+TEST_F(DemoTokenizerTest, NamesTheByteThatItCannotEncode) {
+  EXPECT_EQ(tokenizer_->Decode(EncodeOne(*tokenizer_, "a\xE2\x82"), true), "a\xE2\x82");
+  const TextSegment segment{.text = "abc \xFF"};
+  const auto ids = tokenizer_->Encode({&segment, 1}, false);
+  EXPECT_EQ(ids.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(ids.status().message()), HasSubstr("byte 0xFF at offset 4"));
+}
+
+TEST_F(DemoTokenizerTest, DecodesToTheText) {
+  size_t compared = 0;
+  for (const std::string& text : GoldenStrings()) {
+    const std::string decoded = tokenizer_->Decode(EncodeOne(*tokenizer_, text), true);
+    // A few rare bytes have no token, and `tokenizers` too leaves them out.
+    if (text.find_first_of("\x04\x06\x13\x14\x16\x1d\xf1\xf2") != std::string::npos) continue;
+    EXPECT_EQ(decoded, text);
+    ++compared;
+  }
+  EXPECT_GE(compared, 2000u);
 }
 
 }  // namespace

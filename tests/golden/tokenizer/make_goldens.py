@@ -90,9 +90,10 @@ def train(family, strings):
     def patch(spec):
         if family != "llama-bpe":
             return
-        # A word of the vocabulary that no merge makes: only ignore_merges finds it.
+        # In the place of the last merge's token, a word that no merge makes: only ignore_merges finds it.
         vocab = spec["model"]["vocab"]
-        vocab["ĠSpr\u00c3\u00a9ache"] = max([*vocab.values(), *(t["id"] for t in spec["added_tokens"])]) + 1
+        assert "ĠSCREAMING" not in vocab
+        vocab["ĠSCREAMING"] = vocab.pop("".join(spec["model"]["merges"].pop()))
         spec["model"]["ignore_merges"] = True
         bos = tokenizer.token_to_id("<|begin_of_text|>")
         template = processors.TemplateProcessing(single="<|begin_of_text|> $A", pair="<|begin_of_text|> $A $B:1",

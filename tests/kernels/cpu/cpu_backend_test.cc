@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include <cstdint>
@@ -41,6 +42,21 @@ TEST(CpuBackend, TheOptionOverridesTheVariable) {
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Message(refused.status()), HasSubstr("\"mmx\""));
   EXPECT_THAT(Message(refused.status()), HasSubstr("avx2"));
+}
+
+TEST(CpuBackend, UsesTheCoresItMayRunOn) {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
+  int first = 0;
+  while (!CPU_ISSET(first, &before)) ++first;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+  const auto backend = MakeCpuBackend({});
+  ASSERT_EQ(sched_setaffinity(0, sizeof(before), &before), 0);
+  ASSERT_TRUE(backend.ok());
+  EXPECT_THAT((*backend)->name(), HasSubstr(" 1 thread,"));
 }
 
 TEST(CpuBackend, RefusesNegativeThreads) {

@@ -1,0 +1,55 @@
+// Everything that can be set about a server, in one tree, and where the values come from.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/settings.h"
+#include "engine/engine.h"
+#include "kernels/cpu/cpu_backend.h"
+
+namespace lukv {
+
+enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError, kOff };
+
+struct ModelOptions {
+  std::string path;  // A GGUF file or a Hugging Face folder.
+  std::string name;  // What clients and metrics see; "": from the path.
+};
+
+struct BackendOptions {
+  std::string device = "cpu";
+  CpuBackendOptions cpu;
+};
+
+struct NetworkOptions {
+  std::string listen = "127.0.0.1:50051";         // host:port or unix:PATH; port 0 lets the system choose.
+  std::string metrics_listen = "127.0.0.1:9400";  // host:port; "": no metrics.
+  bool insecure_listen_anywhere = false;          // Plaintext beyond loopback.
+  int64_t max_message_bytes = int64_t{64} << 20;
+  absl::Duration drain_timeout = absl::Seconds(30);
+  std::string ready_file;  // "": none.
+};
+
+struct ServerConfig {
+  ModelOptions model;
+  BackendOptions backend;
+  NetworkOptions network;
+  EngineOptions engine;
+  LogLevel log_level = LogLevel::kInfo;
+
+  // INVALID_ARGUMENT with the flag, what it got and what is allowed.
+  absl::Status Validate() const;
+};
+
+// Settings come from the command line, LUKV_* variables and a file (base/settings.h). The result is validated.
+std::variant<ServerConfig, ExitRequest> ParseServerConfig(int argc, const char* const* argv);
+
+// Whether only this machine can reach the address: 127.0.0.0/8, ::1, localhost, unix sockets.
+bool IsLoopback(const std::string& address);
+
+}  // namespace lukv

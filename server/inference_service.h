@@ -1,0 +1,62 @@
+// lukv.v1.Inference on top of a served model.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "lukv/v1/inference.grpc.pb.h"
+#include "server/call_registry.h"
+#include "server/executor.h"
+#include "server/metrics.h"
+#include "server/served_model.h"
+#include "server/validate.h"
+
+namespace lukv {
+
+// Answers UNAVAILABLE until Serve() is called and again after Close().
+class InferenceService final : public v1::Inference::CallbackService {
+ public:
+  // `metrics` must outlive the service.
+  explicit InferenceService(Metrics* metrics) : metrics_(metrics) {}
+  // REQUIRES: no call is running.
+  ~InferenceService() override;
+
+  // Once.
+  void Serve(ServedModel model);
+
+  // Takes no more calls.
+  void Close();
+  // Running Generate calls: whether they were over at the deadline; and ending them with UNAVAILABLE.
+  bool WaitUntilIdle(absl::Time deadline);
+  void AbortAll();
+
+  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
+                                                           const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
+                                     v1::TokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
+                                       v1::DetokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest* request,
+                                     v1::GetModelResponse* response) override;
+
+ private:
+  enum class State : uint8_t { kLoading, kServing, kClosed };
+
+  // OK while calls are taken.
+  grpc::Status Admit() const;
+
+  Metrics* const metrics_;
+  // model_, limits_ and executor_ are written once, before state_ becomes kServing.
+  std::atomic<State> state_ = State::kLoading;
+  ServedModel model_;
+  RequestLimits limits_;
+  CallRegistry registry_;
+  std::unique_ptr<Executor> executor_;
+  std::atomic<uint64_t> next_id_ = 1;
+};
+
+}  // namespace lukv

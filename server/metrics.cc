@@ -1,0 +1,218 @@
+#include "server/metrics.h"
+
+#include <prometheus/collectable.h>
+#include <prometheus/counter.h>
+#include <prometheus/exposer.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <exception>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+
+namespace lukv {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::Labels;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Buckets = prometheus::Histogram::BucketBoundaries;
+
+struct Name {
+  const char* name;
+  const char* help;
+};
+
+// Names that dashboards, autoscalers and endpoint pickers know from vLLM. Labels: model_name, engine.
+constexpr Name kRunning = {"vllm:num_requests_running", "Sequences that are admitted and not finished."};
+constexpr Name kWaiting = {"vllm:num_requests_waiting", "Requests that are not admitted yet."};
+constexpr Name kKvUsage = {"vllm:kv_cache_usage_perc", "Used part of the KV pages, 0 to 1."};
+constexpr Name kCacheInfo = {"vllm:cache_config_info",
+                             "Always 1. block_size: tokens of one kv head in a page; num_gpu_blocks: pages."};
+constexpr Name kPromptTokens = {"vllm:prompt_tokens_total", "Prompt tokens computed."};
+constexpr Name kGenerationTokens = {"vllm:generation_tokens_total", "Tokens generated."};
+constexpr Name kSuccess = {"vllm:request_success_total",
+                           "Ended samples by finished_reason: stop, length, abort, error."};
+constexpr Name kTtft = {"vllm:time_to_first_token_seconds", "From a request's arrival to its first token."};
+constexpr Name kItl = {"vllm:inter_token_latency_seconds", "Between the tokens of a sample, as they reach its call."};
+constexpr Name kE2e = {"vllm:e2e_request_latency_seconds", "From a request's arrival to its end."};
+constexpr Name kQueue = {"vllm:request_queue_time_seconds", "From a request's arrival to its admission."};
+constexpr Name kPrefill = {"vllm:request_prefill_time_seconds", "From admission to the end of the prompt."};
+constexpr Name kDecode = {"vllm:request_decode_time_seconds", "From the first token to the last."};
+constexpr Name kRequestPrompt = {"vllm:request_prompt_tokens", "Prompt tokens of a request."};
+constexpr Name kRequestGeneration = {"vllm:request_generation_tokens", "Tokens generated for a request."};
+// lukv's own.
+constexpr Name kKvFull = {"lukv_kv_full_equivalent_bytes",
+                          "What the running sequences would hold with every token in every head."};
+constexpr Name kKvResident = {"lukv_kv_resident_bytes", "Bytes of the pages that the running sequences hold."};
+constexpr Name kPagesUsed = {"lukv_kv_pages_used", "KV pages in use."};
+constexpr Name kPagesTotal = {"lukv_kv_pages_total", "KV pages there are."};
+constexpr Name kSteps = {"lukv_engine_steps_total", "Turns of the engine's loop that computed something."};
+constexpr Name kPrefillUnits = {"lukv_prefill_units_total", "Prefill units run: one chunk of tokens in one layer."};
+constexpr Name kRefused = {"lukv_requests_refused_total", "Requests refused before they ran, by reason."};
+
+// Bucket limits as vLLM has them.
+const Buckets kTtftBuckets = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
+                              1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
+const Buckets kItlBuckets = {.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
+const Buckets kRequestBuckets = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
+                                 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+const Buckets kTokenBuckets = {1,    2,    5,    10,    20,    50,    100,    200,   500,
+                               1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000};
+
+MetricFamily Family(const Name& name, MetricType type, const Labels& labels, double value) {
+  ClientMetric metric;
+  for (const auto& [key, text] : labels) metric.label.push_back({key, text});
+  if (type == MetricType::Counter) {
+    metric.counter.value = value;
+  } else {
+    metric.gauge.value = value;
+  }
+  return MetricFamily{.name = name.name, .help = name.help, .type = type, .metric = {metric}};
+}
+
+// Reads the engine when Prometheus asks.
+class EngineCollector : public prometheus::Collectable {
+ public:
+  explicit EngineCollector(Labels labels) : labels_(std::move(labels)) {}
+
+  void Set(const Engine* engine, int32_t page_tokens) {
+    absl::MutexLock lock(&mutex_);
+    engine_ = engine;
+    page_tokens_ = page_tokens;
+  }
+
+  std::vector<MetricFamily> Collect() const override {
+    absl::MutexLock lock(&mutex_);
+    const EngineStats stats = engine_ != nullptr ? engine_->Stats() : EngineStats{};
+    const double total = stats.pages_total;
+    Labels cache = labels_;
+    cache["block_size"] = absl::StrCat(page_tokens_);
+    cache["num_gpu_blocks"] = absl::StrCat(stats.pages_total);
+    const auto gauge = [&](const Name& name, double value) { return Family(name, MetricType::Gauge, labels_, value); };
+    const auto counter = [&](const Name& name, int64_t value) {
+      return Family(name, MetricType::Counter, labels_, static_cast<double>(value));
+    };
+    return {
+        gauge(kRunning, stats.running),
+        gauge(kWaiting, stats.waiting),
+        gauge(kKvUsage, total > 0 ? stats.pages_used / total : 0),
+        Family(kCacheInfo, MetricType::Gauge, cache, 1),
+        counter(kPromptTokens, stats.prompt_tokens),
+        counter(kGenerationTokens, stats.generated_tokens),
+        gauge(kKvFull, static_cast<double>(stats.kv_bytes_full)),
+        gauge(kKvResident, static_cast<double>(stats.kv_bytes_resident)),
+        gauge(kPagesUsed, stats.pages_used),
+        gauge(kPagesTotal, total),
+        counter(kSteps, stats.steps),
+        counter(kPrefillUnits, stats.prefill_units),
+    };
+  }
+
+ private:
+  const Labels labels_;
+  mutable absl::Mutex mutex_;
+  const Engine* engine_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  int32_t page_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace
+
+struct Metrics::Impl {
+  explicit Impl(std::string model_name)
+      : labels{{"engine", "0"}, {"model_name", std::move(model_name)}},
+        registry(std::make_shared<prometheus::Registry>()),
+        engine(std::make_shared<EngineCollector>(labels)),
+        ttft(Histogram(kTtft, kTtftBuckets)),
+        itl(Histogram(kItl, kItlBuckets)),
+        e2e(Histogram(kE2e, kRequestBuckets)),
+        queue(Histogram(kQueue, kRequestBuckets)),
+        prefill(Histogram(kPrefill, kRequestBuckets)),
+        decode(Histogram(kDecode, kRequestBuckets)),
+        prompt(Histogram(kRequestPrompt, kTokenBuckets)),
+        generation(Histogram(kRequestGeneration, kTokenBuckets)),
+        success(Counters(kSuccess)),
+        refused(Counters(kRefused)) {
+    // All there from the start, so that a rate has a first value.
+    for (const char* reason : {"stop", "length", "abort", "error"}) success.Add({{"finished_reason", reason}});
+  }
+
+  prometheus::Histogram& Histogram(const Name& name, const Buckets& buckets) {
+    return prometheus::BuildHistogram().Name(name.name).Help(name.help).Labels(labels).Register(*registry).Add({},
+                                                                                                               buckets);
+  }
+
+  prometheus::Family<prometheus::Counter>& Counters(const Name& name) {
+    return prometheus::BuildCounter().Name(name.name).Help(name.help).Labels(labels).Register(*registry);
+  }
+
+  const Labels labels;
+  const std::shared_ptr<prometheus::Registry> registry;
+  const std::shared_ptr<EngineCollector> engine;
+  prometheus::Histogram& ttft;
+  prometheus::Histogram& itl;
+  prometheus::Histogram& e2e;
+  prometheus::Histogram& queue;
+  prometheus::Histogram& prefill;
+  prometheus::Histogram& decode;
+  prometheus::Histogram& prompt;
+  prometheus::Histogram& generation;
+  prometheus::Family<prometheus::Counter>& success;
+  prometheus::Family<prometheus::Counter>& refused;
+  std::unique_ptr<prometheus::Exposer> exposer;
+};
+
+Metrics::Metrics(std::string model_name) : impl_(std::make_unique<Impl>(std::move(model_name))) {}
+Metrics::~Metrics() = default;
+
+absl::StatusOr<std::string> Metrics::Listen(const std::string& address) {
+  try {
+    impl_->exposer = std::make_unique<prometheus::Exposer>(address);
+    impl_->exposer->RegisterCollectable(impl_->registry);
+    impl_->exposer->RegisterCollectable(impl_->engine);
+    const std::string host = address.substr(0, address.rfind(':'));
+    return absl::StrCat(host, ":", impl_->exposer->GetListeningPorts().at(0));
+  } catch (const std::exception&) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", address, " for metrics: it is taken or no address of this machine"));
+  }
+}
+
+void Metrics::SetEngine(const Engine* engine, int32_t page_tokens) { impl_->engine->Set(engine, page_tokens); }
+
+void Metrics::OnFirstToken(absl::Duration since_arrival) { impl_->ttft.Observe(absl::ToDoubleSeconds(since_arrival)); }
+
+void Metrics::OnTokens(absl::Duration since_last, int32_t tokens) {
+  const double each = absl::ToDoubleSeconds(since_last) / tokens;
+  for (int32_t i = 0; i < tokens; ++i) impl_->itl.Observe(each);
+}
+
+void Metrics::OnSampleEnd(Outcome outcome, int32_t samples) {
+  static constexpr const char* kReasons[] = {"stop", "length", "abort", "error"};
+  impl_->success.Add({{"finished_reason", kReasons[static_cast<int>(outcome)]}}).Increment(samples);
+}
+
+void Metrics::OnRequestEnd(const Usage& usage, absl::Duration since_arrival) {
+  impl_->e2e.Observe(absl::ToDoubleSeconds(since_arrival));
+  impl_->queue.Observe(absl::ToDoubleSeconds(usage.queue));
+  impl_->prefill.Observe(absl::ToDoubleSeconds(usage.prefill));
+  impl_->decode.Observe(absl::ToDoubleSeconds(usage.decode));
+  impl_->prompt.Observe(usage.prompt_tokens);
+  impl_->generation.Observe(usage.generated_tokens);
+}
+
+void Metrics::OnRefused(std::string_view reason) { impl_->refused.Add({{"reason", std::string(reason)}}).Increment(); }
+
+std::string Metrics::Text() const {
+  std::vector<MetricFamily> families = impl_->registry->Collect();
+  for (MetricFamily& family : impl_->engine->Collect()) families.push_back(std::move(family));
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace lukv

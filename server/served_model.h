@@ -1,0 +1,22 @@
+// What a server serves once it is loaded.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "engine/engine.h"
+#include "engine/tokenizer/tokenizer.h"
+
+namespace lukv {
+
+struct ServedModel {
+  std::string name;  // What clients and metrics see.
+  int32_t max_sequences = 0;
+  int32_t page_tokens = 0;
+  // The engine reads the tokenizer and goes first.
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Engine> engine;
+};
+
+}  // namespace lukv

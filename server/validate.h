@@ -1,0 +1,47 @@
+// Requests of the API -> what the engine takes. Nothing else makes a ValidRequest out of a message.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/request.h"
+#include "engine/tokenizer/chat_template.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "lukv/v1/inference.pb.h"
+#include "server/grpc_status.h"
+
+namespace lukv {
+
+// What a request is checked against.
+struct RequestLimits {
+  const Tokenizer* tokenizer = nullptr;
+  std::optional<ChatFamily> chat;  // None: conversations are refused with `no_chat_reason`.
+  std::string no_chat_reason;
+  int32_t max_context = 0;
+  int32_t max_samples = 0;
+  // A text prompt of more bytes has more than max_context tokens for certain and need not be tokenised to know.
+  int64_t max_prompt_bytes = 0;
+};
+
+struct GenerateInput {
+  ValidRequest request;           // Without the deadline.
+  std::vector<std::string> stop;  // Not empty strings.
+};
+
+// Either the value or everything that is wrong with the request.
+template <typename T>
+using Validated = std::variant<T, std::vector<FieldViolation>>;
+
+// `fallback_id` names a request that brought no request_id.
+Validated<GenerateInput> ValidateGenerate(const v1::GenerateRequest& request, const RequestLimits& limits,
+                                          std::string fallback_id);
+Validated<std::vector<TokenId>> ValidateTokenize(const v1::TokenizeRequest& request, const RequestLimits& limits);
+Validated<std::vector<TokenId>> ValidateDetokenize(const v1::DetokenizeRequest& request, const RequestLimits& limits);
+
+// The bytes of the vocabulary's longest piece times the context: RequestLimits::max_prompt_bytes.
+int64_t MaxPromptBytes(const Tokenizer& tokenizer, int32_t max_context);
+
+}  // namespace lukv

@@ -1,0 +1,75 @@
+// An engine without a model: follows the contract of engine.h, threads and outbox included, and says what a test wants.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/engine.h"
+
+namespace lukv {
+
+class FakeEngine final : public Engine {
+ public:
+  // The tokens of a sample. It ends with kStop at an end token or stop id, else with kLength at max_tokens or where the
+  // tokens end.
+  using Script = std::function<std::vector<TokenId>(const ValidRequest& request, int32_t sample)>;
+
+  static constexpr int32_t kMaxContext = 1000;
+  static constexpr uint32_t kPagesPerRequest = 3;
+
+  FakeEngine(std::vector<TokenId> end_tokens, Script script);
+  ~FakeEngine() override;
+
+  Ticket Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) override;
+  void Cancel(Ticket ticket) override;
+  void Finish(Ticket ticket, int32_t sample, int32_t tokens) override;
+  EngineStats Stats() const override;
+  const ModelInfo& info() const override { return info_; }
+
+  // Tokens are made only while the gate is open (the default).
+  void SetGate(bool open);
+  // The next Submit is refused with this.
+  void RefuseNext(absl::Status status);
+  // Waits until so many tokens have been made or all requests are parked behind full outboxes. Whether the latter.
+  bool WaitUntilParkedOr(int64_t tokens);
+  int64_t tokens_made() const;
+
+ private:
+  struct Sample {
+    std::vector<TokenId> script;
+    int32_t made = 0;
+    bool finished = false;
+  };
+  struct Request {
+    ValidRequest request;
+    std::shared_ptr<Outbox> outbox;
+    std::vector<Sample> samples;
+    bool cancelled = false;
+    bool parked = false;
+  };
+
+  void Run();
+  bool Runnable() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // One turn of a request; whether it is over.
+  bool Step(Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void End(Request& request, const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::vector<TokenId> end_tokens_;
+  const Script script_;
+  ModelInfo info_;
+  mutable absl::Mutex mutex_;
+  std::map<Ticket, Request> requests_ ABSL_GUARDED_BY(mutex_);
+  Ticket next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool open_ ABSL_GUARDED_BY(mutex_) = true;
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t tokens_made_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status refuse_next_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+}  // namespace lukv

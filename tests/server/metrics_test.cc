@@ -1,0 +1,106 @@
+#include "server/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lukv {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+// An engine that has a reading and nothing else.
+class StillEngine final : public Engine {
+ public:
+  explicit StillEngine(const EngineStats& stats) : stats_(stats) {}
+  Ticket Submit(ValidRequest, std::shared_ptr<Outbox>) override { return 0; }
+  void Cancel(Ticket) override {}
+  void Finish(Ticket, int32_t, int32_t) override {}
+  EngineStats Stats() const override { return stats_; }
+  const ModelInfo& info() const override { return info_; }
+
+ private:
+  const EngineStats stats_;
+  const ModelInfo info_;
+};
+
+TEST(Metrics, HasEveryNameFromTheStart) {
+  const Metrics metrics("m");
+  const std::string page = metrics.Text();
+  for (const char* name : {"vllm:num_requests_running",
+                           "vllm:num_requests_waiting",
+                           "vllm:kv_cache_usage_perc",
+                           "vllm:cache_config_info",
+                           "vllm:prompt_tokens_total",
+                           "vllm:generation_tokens_total",
+                           "vllm:request_success_total",
+                           "vllm:time_to_first_token_seconds",
+                           "vllm:inter_token_latency_seconds",
+                           "vllm:e2e_request_latency_seconds",
+                           "vllm:request_queue_time_seconds",
+                           "vllm:request_prefill_time_seconds",
+                           "vllm:request_decode_time_seconds",
+                           "vllm:request_prompt_tokens",
+                           "vllm:request_generation_tokens",
+                           "lukv_kv_full_equivalent_bytes",
+                           "lukv_kv_resident_bytes",
+                           "lukv_kv_pages_used",
+                           "lukv_kv_pages_total",
+                           "lukv_prefill_units_total"}) {
+    EXPECT_THAT(page, HasSubstr(std::string("# TYPE ") + name + " "));
+  }
+  EXPECT_THAT(page, Not(HasSubstr("nan")));
+}
+
+TEST(Metrics, ReadsTheEngineAtEachScrape) {
+  const StillEngine engine({.running = 2,
+                            .waiting = 3,
+                            .pages_total = 200,
+                            .pages_used = 50,
+                            .prompt_tokens = 1000,
+                            .generated_tokens = 77,
+                            .prefill_units = 9,
+                            .kv_bytes_full = 4096,
+                            .kv_bytes_resident = 2048});
+  Metrics metrics("m");
+  metrics.SetEngine(&engine, 64);
+  const std::string page = metrics.Text();
+  for (const char* line :
+       {"vllm:num_requests_running{engine=\"0\",model_name=\"m\"} 2\n",
+        "vllm:num_requests_waiting{engine=\"0\",model_name=\"m\"} 3\n",
+        "vllm:kv_cache_usage_perc{engine=\"0\",model_name=\"m\"} 0.25\n",
+        "vllm:cache_config_info{block_size=\"64\",engine=\"0\",model_name=\"m\",num_gpu_blocks=\"200\"} 1\n",
+        "vllm:prompt_tokens_total{engine=\"0\",model_name=\"m\"} 1000\n",
+        "vllm:generation_tokens_total{engine=\"0\",model_name=\"m\"} 77\n",
+        "lukv_prefill_units_total{engine=\"0\",model_name=\"m\"} 9\n",
+        "lukv_kv_full_equivalent_bytes{engine=\"0\",model_name=\"m\"} 4096\n",
+        "lukv_kv_resident_bytes{engine=\"0\",model_name=\"m\"} 2048\n"}) {
+    EXPECT_TRUE(page.find(line) != std::string::npos) << line;
+  }
+  metrics.SetEngine(nullptr, 0);
+  EXPECT_THAT(metrics.Text(), HasSubstr("vllm:num_requests_running{engine=\"0\",model_name=\"m\"} 0\n"));
+}
+
+TEST(Metrics, CountsWhatEnded) {
+  Metrics metrics("m");
+  metrics.OnSampleEnd(Outcome::kStop, 1);
+  metrics.OnSampleEnd(Outcome::kAbort, 3);
+  metrics.OnTokens(absl::Milliseconds(300), 3);
+  Usage usage;
+  usage.prompt_tokens = 12;
+  usage.queue = absl::Seconds(2);
+  metrics.OnRequestEnd(usage, absl::Seconds(5));
+  const std::string page = metrics.Text();
+  for (const char* line :
+       {"model_name=\"m\",finished_reason=\"stop\"} 1\n", "model_name=\"m\",finished_reason=\"abort\"} 3\n",
+        "model_name=\"m\",finished_reason=\"length\"} 0\n",
+        "vllm:inter_token_latency_seconds_count{engine=\"0\",model_name=\"m\"} 3\n",
+        "vllm:request_queue_time_seconds_sum{engine=\"0\",model_name=\"m\"} 2\n",
+        "vllm:e2e_request_latency_seconds_sum{engine=\"0\",model_name=\"m\"} 5\n",
+        "vllm:request_prompt_tokens_sum{engine=\"0\",model_name=\"m\"} 12\n"}) {
+    EXPECT_TRUE(page.find(line) != std::string::npos) << line;
+  }
+}
+
+}  // namespace
+}  // namespace lukv

@@ -1,0 +1,135 @@
+// A server's life: loading, health, draining; and that what it listens on is its own.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/test_server.h"
+
+namespace lukv {
+namespace {
+
+using grpc::health::v1::HealthCheckResponse;
+using testing::HasSubstr;
+
+HealthCheckResponse::ServingStatus HealthOf(const TestServer& server, const std::string& service) {
+  grpc::ClientContext context;
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  HealthCheckResponse response;
+  const auto stub = grpc::health::v1::Health::NewStub(server.Channel());
+  EXPECT_TRUE(stub->Check(&context, request, &response).ok());
+  return response.status();
+}
+
+constexpr char kService[] = "lukv.v1.Inference";
+
+TEST(ServerLife, IsAliveButNotReadyWhileLoading) {
+  TestServer server(Says({'a'}), {.loading = true});
+  EXPECT_EQ(HealthOf(server, ""), HealthCheckResponse::SERVING);
+  EXPECT_EQ(HealthOf(server, kService), HealthCheckResponse::NOT_SERVING);
+  const Read early = ReadAll(*server.Stub(), TextRequest("hi", 1));
+  EXPECT_EQ(early.status.error_code(), grpc::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(early.status), "MODEL_LOADING");
+  EXPECT_TRUE(SaysWhenToRetry(early.status));
+  grpc::ClientContext context;
+  v1::GetModelResponse model;
+  EXPECT_EQ(server.Stub()->GetModel(&context, v1::GetModelRequest(), &model).error_code(), grpc::UNAVAILABLE);
+
+  server.Serve();
+  EXPECT_EQ(HealthOf(server, kService), HealthCheckResponse::SERVING);
+  EXPECT_TRUE(ReadAll(*server.Stub(), TextRequest("hi", 1)).status.ok());
+}
+
+TEST(ServerLife, DrainLetsRunningCallsFinishAndRefusesNewOnes) {
+  TestServer server(Says(std::vector<TokenId>(30, 'a')));
+  server.engine().SetGate(false);
+  const auto stub = server.Stub();
+  grpc::ClientContext context;
+  const auto reader = stub->Generate(&context, TextRequest("hi", 30));
+  while (server.engine().Stats().running == 0) std::this_thread::yield();
+
+  std::thread drain([&] { server.server().Drain(absl::InfiniteDuration()); });
+  while (HealthOf(server, kService) == HealthCheckResponse::SERVING) std::this_thread::yield();
+  EXPECT_EQ(HealthOf(server, ""), HealthCheckResponse::SERVING);
+  Read late = ReadAll(*server.Stub(), TextRequest("hi", 1));
+  EXPECT_EQ(late.status.error_code(), grpc::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(late.status), "SHUTTING_DOWN");
+
+  server.engine().SetGate(true);
+  Read read;
+  for (v1::GenerateResponse message; reader->Read(&message);) read.messages.push_back(message);
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(read.Text(), std::string(30, 'a'));
+  drain.join();
+}
+
+TEST(ServerLife, DrainEndsWhatIsNotDoneInTime) {
+  TestServer server(Says(std::vector<TokenId>(900, 'a')));
+  server.engine().SetGate(false);
+  const auto stub = server.Stub();
+  grpc::ClientContext context;
+  const auto reader = stub->Generate(&context, TextRequest("hi", 900));
+  while (server.engine().Stats().running == 0) std::this_thread::yield();
+  std::thread drain([&] { server.server().Drain(absl::Milliseconds(20)); });
+  v1::GenerateResponse message;
+  while (reader->Read(&message)) continue;
+  const grpc::Status status = reader->Finish();
+  EXPECT_EQ(status.error_code(), grpc::UNAVAILABLE);
+  EXPECT_THAT(status.error_message(), HasSubstr("drain timeout"));
+  drain.join();
+}
+
+TEST(ServerLife, DrainDoesNotWaitForAClientThatDoesNotRead) {
+  constexpr int32_t kTokens = 900;
+  TestServer server(Says(std::vector<TokenId>(kTokens, 'a')));
+  v1::GenerateRequest request = TextRequest("hi", kTokens);
+  request.set_logprobs(true);
+  request.set_top_logprobs(20);
+  const auto stub = server.Stub();
+  grpc::ClientContext context;
+  const auto reader = stub->Generate(&context, request);
+  ASSERT_TRUE(server.engine().WaitUntilParkedOr(kTokens));
+  server.server().Drain(absl::ZeroDuration());
+  EXPECT_EQ(server.engine().Stats().running, 0);
+  v1::GenerateResponse message;
+  while (reader->Read(&message)) continue;
+  EXPECT_FALSE(reader->Finish().ok());
+}
+
+TEST(ServerLife, ATakenPortIsAnError) {
+  TestServer server(Says({'a'}), {.metrics = true});
+  NetworkOptions options;
+  options.listen = server.server().address();
+  options.metrics_listen = "";
+  const auto second = Server::Listen(options, "other");
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr(options.listen));
+  options.listen = "127.0.0.1:0";
+  options.metrics_listen = server.server().metrics_address();
+  const auto third = Server::Listen(options, "other");
+  EXPECT_EQ(third.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(third.status().message()), HasSubstr(options.metrics_listen));
+}
+
+TEST(ServerLife, ShowsMetrics) {
+  TestServer server(Says(Bytes("abc")), {.metrics = true});
+  EXPECT_TRUE(ReadAll(*server.Stub(), TextRequest("hi", 3)).status.ok());
+  EXPECT_FALSE(ReadAll(*server.Stub(), TextRequest("", 3)).status.ok());
+  const std::string page = server.Metrics();
+  for (const char* line :
+       {"vllm:num_requests_running{engine=\"0\",model_name=\"fake-model\"} 0",
+        "vllm:request_success_total{engine=\"0\",model_name=\"fake-model\",finished_reason=\"length\"} 1",
+        "vllm:time_to_first_token_seconds_count{engine=\"0\",model_name=\"fake-model\"} 1",
+        "vllm:inter_token_latency_seconds_count{engine=\"0\",model_name=\"fake-model\"} 2",
+        "vllm:request_prompt_tokens_sum{engine=\"0\",model_name=\"fake-model\"} 3",
+        "vllm:generation_tokens_total{engine=\"0\",model_name=\"fake-model\"} 3",
+        "lukv_requests_refused_total{engine=\"0\",model_name=\"fake-model\",reason=\"invalid_request\"} 1"}) {
+    EXPECT_TRUE(page.find(line) != std::string::npos) << line;
+  }
+}
+
+}  // namespace
+}  // namespace lukv
