@@ -1,4 +1,7 @@
 # Shared by the scripts in tools/; to be sourced, with $root set to the repository's root.
+# A clone in another folder finds what an earlier one compiled.
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
+
 # Prints a line about what happens now.
 say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
 
