@@ -52,6 +52,9 @@ struct ModelInfo {
   DType kv_dtype = DType::kBF16;
 };
 
+// Payload of a RESOURCE_EXHAUSTED status: the request is too large for this server, trying again does not help.
+inline constexpr char kNeverFits[] = "lukv/never-fits";
+
 // Handle of a submitted request.
 using Ticket = uint64_t;
 
@@ -64,7 +67,8 @@ class Engine {
   virtual ~Engine() = default;
 
   // Any thread; never waits for model work. The outbox gets every event of the request and at last one DoneEvent, also
-  // when the request is refused: RESOURCE_EXHAUSTED when the queue is full or the request can never fit (with sums).
+  // when the request is refused: RESOURCE_EXHAUSTED when the queue is full or the request can never fit (with sums
+  // and the payload kNeverFits).
   virtual Ticket Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) = 0;
 
   // Any thread; idempotent; unknown tickets are ignored. Pages are free within one step; DoneEvent is CANCELLED.

@@ -15,6 +15,12 @@ bool Contains(const std::vector<TokenId>& ids, TokenId id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
+absl::Status NeverFits(const std::string& sums) {
+  absl::Status status = absl::ResourceExhaustedError(absl::StrCat("the request can never fit: ", sums));
+  status.SetPayload(kNeverFits, absl::Cord());
+  return status;
+}
+
 }  // namespace
 
 bool EngineLoop::Request::finished() const {
@@ -110,14 +116,13 @@ absl::Status EngineLoop::CheckFits(const Request& request) const {
   const uint64_t pages = uint64_t{request.pages_per_sample} * static_cast<uint64_t>(request.request.n);
   const uint32_t total = parts_.runner->pool().total();
   if (pages > total) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the request can never fit: ", request.request.n, " x (", request.request.prompt.size(), " prompt + ",
-        request.request.max_tokens, " output tokens) need ", pages, " KV pages, the server has ", total));
+    return NeverFits(absl::StrCat(request.request.n, " x (", request.request.prompt.size(), " prompt + ",
+                                  request.request.max_tokens, " output tokens) need ", pages,
+                                  " KV pages, the server has ", total));
   }
   if (request.request.n > options_.max_sequences) {
-    return absl::ResourceExhaustedError(absl::StrCat("the request can never fit: ", request.request.n,
-                                                     " samples, the server runs at most ", options_.max_sequences,
-                                                     " sequences"));
+    return NeverFits(
+        absl::StrCat(request.request.n, " samples, the server runs at most ", options_.max_sequences, " sequences"));
   }
   return absl::OkStatus();
 }

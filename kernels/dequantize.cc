@@ -2,6 +2,7 @@
 // (ggml-quants.c); checked bit for bit against the gguf Python package (tests/golden/dequantize). Each value takes one
 // rounding at most in its last operation (scales times quants are exact in f32), so contraction to FMA changes nothing.
 #include <bit>
+#include <cstddef>
 #include <cstring>
 
 #include "base/check.h"
@@ -57,7 +58,7 @@ struct ScaleMin {
 
 // The j-th of the 8 (6-bit scale, 6-bit minimum) pairs that Q4_K and Q5_K pack into 12 bytes: pairs 0..3 in the low six
 // bits of bytes j and j + 4; pairs 4..7 in the nibbles of byte j + 4, with their two top bits in bytes j - 4 and j.
-ScaleMin UnpackScaleMin(const uint8_t* packed, int j) {
+ScaleMin UnpackScaleMin(const uint8_t* packed, ptrdiff_t j) {
   if (j < 4) return {static_cast<float>(packed[j] & 63), static_cast<float>(packed[j + 4] & 63)};
   const int scale = (packed[j + 4] & 0x0f) | ((packed[j - 4] >> 6) << 4);
   const int minimum = (packed[j + 4] >> 4) | ((packed[j] >> 6) << 4);
@@ -71,12 +72,12 @@ void DequantizeQ4_K(const uint8_t* block, float* out) {
   const float minimum = LoadHalf(block + 2);
   const uint8_t* packed = block + 4;
   const uint8_t* quants = block + 16;
-  for (int group = 0; group < 8; ++group) {
+  for (ptrdiff_t group = 0; group < 8; ++group) {
     const ScaleMin sm = UnpackScaleMin(packed, group);
     const float d = scale * sm.scale;
     const float m = minimum * sm.minimum;
     const uint8_t* q = quants + 32 * (group / 2);
-    const int shift = 4 * (group % 2);
+    const int shift = group % 2 == 0 ? 0 : 4;
     for (int i = 0; i < 32; ++i) out[32 * group + i] = d * static_cast<float>((q[i] >> shift) & 0x0f) - m;
   }
 }
@@ -88,12 +89,12 @@ void DequantizeQ5_K(const uint8_t* block, float* out) {
   const uint8_t* packed = block + 4;
   const uint8_t* high = block + 16;
   const uint8_t* quants = block + 48;
-  for (int group = 0; group < 8; ++group) {
+  for (ptrdiff_t group = 0; group < 8; ++group) {
     const ScaleMin sm = UnpackScaleMin(packed, group);
     const float d = scale * sm.scale;
     const float m = minimum * sm.minimum;
     const uint8_t* q = quants + 32 * (group / 2);
-    const int shift = 4 * (group % 2);
+    const int shift = group % 2 == 0 ? 0 : 4;
     for (int i = 0; i < 32; ++i) {
       const int value = ((q[i] >> shift) & 0x0f) | (((high[i] >> group) & 1) << 4);
       out[32 * group + i] = d * static_cast<float>(value) - m;
@@ -105,11 +106,11 @@ void DequantizeQ5_K(const uint8_t* block, float* out) {
 // nibble g / 2 of low[32 * (g % 2) + i] and the bit pair g of high[i]; a scale serves 16 elements.
 void DequantizeQ6_K(const uint8_t* block, float* out) {
   const float scale = LoadHalf(block + 208);
-  for (int half = 0; half < 2; ++half) {
+  for (ptrdiff_t half = 0; half < 2; ++half) {
     const uint8_t* low = block + 64 * half;
     const uint8_t* high = block + 128 + 32 * half;
     const uint8_t* scales = block + 192 + 8 * half;
-    for (int group = 0; group < 4; ++group) {
+    for (ptrdiff_t group = 0; group < 4; ++group) {
       for (int i = 0; i < 32; ++i) {
         const float d = scale * static_cast<float>(static_cast<int8_t>(scales[2 * group + i / 16]));
         const int nibble = (low[32 * (group % 2) + i] >> (4 * (group / 2))) & 0x0f;

@@ -192,7 +192,7 @@ void GenerateCall::Account(const DoneEvent& done, const absl::Status& status) {
   if (status.ok()) {
     context_.metrics->OnRequestEnd(done.usage, total);
   } else if (absl::IsResourceExhausted(status)) {
-    context_.metrics->OnRefused("no_capacity");
+    context_.metrics->OnRefused(status.GetPayload(kNeverFits).has_value() ? "never_fits" : "no_capacity");
   } else if (unfinished > 0) {
     context_.metrics->OnSampleEnd(absl::IsInternal(status) ? Outcome::kError : Outcome::kAbort, unfinished);
   }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "engine/engine.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -16,8 +17,11 @@ constexpr int kRetrySeconds = 1;
 // Details travel as metadata, of which many clients accept 8 KiB.
 constexpr size_t kMaxViolations = 16;
 
-std::string_view DefaultReason(absl::StatusCode code) {
-  switch (code) {
+bool NeverFits(const absl::Status& status) { return status.GetPayload(kNeverFits).has_value(); }
+
+std::string_view DefaultReason(const absl::Status& status) {
+  if (NeverFits(status)) return "NEVER_FITS";
+  switch (status.code()) {
     case absl::StatusCode::kInvalidArgument:
       return "INVALID_REQUEST";
     case absl::StatusCode::kAlreadyExists:
@@ -50,7 +54,7 @@ google::rpc::Status WithErrorInfo(grpc::StatusCode code, const std::string& mess
 
 }  // namespace
 
-grpc::Status ToGrpcStatus(const absl::Status& status) { return ToGrpcStatus(status, DefaultReason(status.code())); }
+grpc::Status ToGrpcStatus(const absl::Status& status) { return ToGrpcStatus(status, DefaultReason(status)); }
 
 grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view reason) {
   if (status.ok()) return grpc::Status::OK;
@@ -58,7 +62,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view reason) {
   const auto code = static_cast<grpc::StatusCode>(status.code());
   const std::string message(status.message());
   google::rpc::Status proto = WithErrorInfo(code, message, reason);
-  if (code == grpc::RESOURCE_EXHAUSTED || code == grpc::UNAVAILABLE) {
+  if ((code == grpc::RESOURCE_EXHAUSTED && !NeverFits(status)) || code == grpc::UNAVAILABLE) {
     google::rpc::RetryInfo retry;
     retry.mutable_retry_delay()->set_seconds(kRetrySeconds);
     proto.add_details()->PackFrom(retry);
@@ -71,7 +75,7 @@ grpc::Status BadRequestStatus(const std::vector<FieldViolation>& violations) {
   std::string message = absl::StrCat(violations[0].field, ": ", violations[0].description);
   if (violations.size() > 1) absl::StrAppend(&message, " (and ", violations.size() - 1, " more)");
   google::rpc::Status proto =
-      WithErrorInfo(grpc::INVALID_ARGUMENT, message, DefaultReason(absl::StatusCode::kInvalidArgument));
+      WithErrorInfo(grpc::INVALID_ARGUMENT, message, DefaultReason(absl::InvalidArgumentError("")));
   google::rpc::BadRequest bad_request;
   for (size_t i = 0; i < std::min(violations.size(), kMaxViolations); ++i) {
     auto* out = bad_request.add_field_violations();

@@ -25,19 +25,21 @@ int Run(const ServerConfig& config) {
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(config.network, config.model.name);
   if (!server.ok()) return Fail(server.status());
   const std::string& metrics = (*server)->metrics_address();
-  LogInfo(absl::StrCat("lukv-server ", kVersion, " listens on ", (*server)->address(),
-                       metrics.empty() ? "" : absl::StrCat(", metrics on http://", metrics, "/metrics"), "; loading ",
-                       config.model.path));
+  // At debug: a model that cannot be served is to give one line, the reason.
+  LogDebug(absl::StrCat("listening on ", (*server)->address(), "; loading ", config.model.path));
   const absl::Time start = absl::Now();
   absl::StatusOr<ServedModel> model = LoadServedModel(config);
   if (!model.ok()) return Fail(model.status());
   const ModelInfo info = model->engine->info();
   const EngineStats stats = model->engine->Stats();
   (*server)->Serve(*std::move(model));
-  LogInfo(absl::StrCat("serving ", config.model.name, " (", info.config.architecture, ", ", info.config.n_layers,
-                       " layers, ", info.weight_bytes >> 20, " MiB) on ", info.device, "; context ", info.max_context,
-                       " tokens, KV cache ", stats.pages_total, " pages of ", stats.page_bytes, " bytes; loaded in ",
-                       absl::FormatDuration(absl::Trunc(absl::Now() - start, absl::Milliseconds(1)))));
+  LogInfo(absl::StrCat("lukv-server ", kVersion, " serves ", config.model.name, " (", info.config.architecture, ", ",
+                       info.config.n_layers, " layers, ", info.weight_bytes >> 20, " MiB, loaded in ",
+                       absl::FormatDuration(absl::Trunc(absl::Now() - start, absl::Milliseconds(1))), ") on ",
+                       info.device, "; context ", info.max_context, " tokens, KV cache ", stats.pages_total,
+                       " pages of ", stats.page_bytes, " bytes"));
+  LogInfo(absl::StrCat("listening on ", (*server)->address(),
+                       metrics.empty() ? "" : absl::StrCat(", metrics on http://", metrics, "/metrics")));
   if (!config.network.ready_file.empty()) {
     const absl::Status written = WriteReadyFile(config.network.ready_file, (*server)->address(), metrics);
     if (!written.ok()) return Fail(written);

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
+#include "base/quoted.h"
 #include "base/str_cat.h"
 
 namespace lukv {
@@ -35,8 +35,7 @@ class Checker : public nlohmann::json_sax<nlohmann::json> {
 
   bool key(std::string& name) override {
     if (open_.back().insert(name).second) return true;
-    status_ = absl::InvalidArgumentError(
-        StrCat("the name \"", absl::CEscape(name.substr(0, 80)), "\" is there twice in one object"));
+    status_ = absl::InvalidArgumentError(StrCat("the name ", Quoted(name), " is there twice in one object"));
     return false;
   }
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) override {

@@ -9,8 +9,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "base/check.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "engine/model/mapped_file.h"
@@ -100,13 +100,6 @@ struct TensorEntry {
   uint64_t offset = 0;                     // From the start of the data section.
   uint64_t bytes = 0;                      // 0 when the type's size is not known.
 };
-
-// Names come from the file: printable, and not longer than a line.
-std::string Quoted(std::string_view text) {
-  constexpr size_t kMaxShown = 80;
-  const absl::string_view shown(text.data(), std::min(text.size(), kMaxShown));
-  return StrCat("\"", absl::CEscape(shown), text.size() > kMaxShown ? "...\"" : "\"");
-}
 
 template <typename T>
 T LoadScalar(const char* data) {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "engine/model/weight_layout.h"
@@ -59,8 +60,8 @@ absl::StatusOr<Architecture> FindArchitecture(const GgufFile& file) {
   for (const Architecture& architecture : kArchitectures) {
     if (architecture.name == name) return architecture;
   }
-  return absl::UnimplementedError(StrCat("architecture \"", name.substr(0, 64),
-                                         "\" is not supported; supported are llama (also Mistral), qwen2, qwen3"));
+  return absl::UnimplementedError(
+      StrCat("architecture ", Quoted(name), " is not supported; supported are llama (also Mistral), qwen2, qwen3"));
 }
 
 // Settings that change the computation and that the forward has no place for, with the value that means "off".
@@ -133,8 +134,8 @@ absl::Status ReadRope(const GgufFile& file, const Metadata& metadata, ModelConfi
     LUKV_ASSIGN_OR_RETURN(config.rope_factor, metadata.Float("rope.scaling.factor", older));
     config.rope_scaling = RopeScaling::kLinear;
   } else if (scaling != "none") {
-    return absl::UnimplementedError(StrCat("rope scaling \"", scaling.substr(0, 64),
-                                           "\" is not supported; supported are none, linear, and llama3 (as a "
+    return absl::UnimplementedError(StrCat("rope scaling ", Quoted(scaling),
+                                           " is not supported; supported are none, linear, and llama3 (as a "
                                            "rope_freqs.weight tensor)"));
   }
   return ReadRopeDivisors(file, config);
@@ -143,9 +144,9 @@ absl::Status ReadRope(const GgufFile& file, const Metadata& metadata, ModelConfi
 // A tensor that the forward would not read means a model that lukv does not know, not one to run without it.
 absl::Status RefuseUnknownTensors(const GgufFile& file, const ModelConfig& config, const TensorMap& known) {
   for (const std::string_view name : file.TensorNames()) {
-    if (known.contains(name) || name == "rope_freqs.weight" || name.ends_with(".attn_rot_embd")) continue;
-    return absl::UnimplementedError(StrCat("tensor \"", name.substr(0, 64), "\" is not part of a ", config.architecture,
-                                           " model as lukv knows it"));
+    if (known.contains(name) || name == "rope_freqs.weight") continue;
+    return absl::UnimplementedError(
+        StrCat("tensor ", Quoted(name), " is not part of a ", config.architecture, " model as lukv knows it"));
   }
   return absl::OkStatus();
 }
@@ -167,9 +168,8 @@ class GgufWeights : public WeightSource {
   TensorMap tensors_;
 };
 
-}  // namespace
-
-absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& file, const std::string& name) {
+// Requires general.architecture and the keys of its architecture; NOT_FOUND by name.
+absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file, const std::string& name) {
   LUKV_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(file));
   const Metadata metadata(file, architecture.name);
   LUKV_RETURN_IF_ERROR(RefuseUnsupported(metadata));
@@ -196,12 +196,17 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& file, const std::stri
   return config;
 }
 
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<WeightSource>> WeightsFromGguf(std::unique_ptr<GgufFile> file, const std::string& name) {
-  LUKV_ASSIGN_OR_RETURN(ModelConfig config, ConfigFromGguf(*file, name));
+  auto config = ReadConfig(*file, name);
+  // The file is there; what it lacks is damage.
+  if (absl::IsNotFound(config.status())) return absl::InvalidArgumentError(config.status().message());
+  if (!config.ok()) return config.status();
   LUKV_ASSIGN_OR_RETURN(TensorMap tensors,
-                        CollectTensors(config, [&](std::string_view tensor) { return file->Tensor(tensor); }));
-  LUKV_RETURN_IF_ERROR(RefuseUnknownTensors(*file, config, tensors));
-  return std::make_unique<GgufWeights>(std::move(file), std::move(config), std::move(tensors));
+                        CollectTensors(*config, [&](std::string_view tensor) { return file->Tensor(tensor); }));
+  LUKV_RETURN_IF_ERROR(RefuseUnknownTensors(*file, *config, tensors));
+  return std::make_unique<GgufWeights>(std::move(file), *std::move(config), std::move(tensors));
 }
 
 }  // namespace lukv

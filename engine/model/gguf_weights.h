@@ -6,14 +6,11 @@
 
 #include "absl/status/statusor.h"
 #include "engine/model/gguf.h"
-#include "engine/model/model_config.h"
 #include "engine/model/weight_source.h"
 
 namespace lukv {
 
 // Errors as OpenWeights. `name` is used when the file gives no general.name.
-absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& file, const std::string& name);
-
 absl::StatusOr<std::unique_ptr<WeightSource>> WeightsFromGguf(std::unique_ptr<GgufFile> file, const std::string& name);
 
 }  // namespace lukv

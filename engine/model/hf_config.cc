@@ -8,7 +8,7 @@
 #include <string_view>
 #include <utility>
 
-#include "absl/strings/escaping.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 
@@ -119,8 +119,7 @@ absl::StatusOr<Family> FindFamily(const json& root, const Fields& fields) {
 absl::Status RefuseUnsupported(const Fields& fields) {
   LUKV_ASSIGN_OR_RETURN(const std::string activation, fields.String("hidden_act", "silu"));
   if (activation != "silu" && activation != "swish") {  // Two names of one function.
-    return absl::UnimplementedError(
-        StrCat("hidden_act \"", absl::CEscape(activation.substr(0, 80)), "\" is not supported; only silu is"));
+    return absl::UnimplementedError(StrCat("hidden_act ", Quoted(activation), " is not supported; only silu is"));
   }
   if (const json* quantization = fields.Find("quantization_config"); quantization != nullptr) {
     return absl::UnimplementedError(StrCat("quantization_config ", Shown(*quantization),
@@ -219,8 +218,8 @@ absl::Status ReadRope(const Fields& fields, ModelConfig& config) {
   if (settings != nullptr) {
     for (const auto& [name, value] : settings->items()) {
       if (value.is_object()) {
-        return absl::UnimplementedError(StrCat("\"", where, "\" differs by layer type (",
-                                               absl::CEscape(name.substr(0, 80)), "), which is not supported"));
+        return absl::UnimplementedError(
+            StrCat("\"", where, "\" differs by layer type (", Quoted(name), "), which is not supported"));
       }
     }
   }
@@ -232,8 +231,8 @@ absl::Status ReadRope(const Fields& fields, ModelConfig& config) {
   LUKV_ASSIGN_OR_RETURN(const std::string type, rope.String("rope_type", older_type));
   if (type == "default") return absl::OkStatus();
   if (type != "linear" && type != "llama3") {
-    return absl::UnimplementedError(StrCat("rope type \"", absl::CEscape(type.substr(0, 80)),
-                                           "\" is not supported; supported are default, linear, llama3"));
+    return absl::UnimplementedError(
+        StrCat("rope type ", Quoted(type), " is not supported; supported are default, linear, llama3"));
   }
   LUKV_ASSIGN_OR_RETURN(config.rope_factor, rope.Float("factor"));
   config.rope_scaling = RopeScaling::kLinear;

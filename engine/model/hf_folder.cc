@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "base/check.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "engine/model/checked_json.h"
@@ -107,9 +107,9 @@ absl::StatusOr<Shards> OpenIndexed(const fs::path& folder, const json& index) {
   Shards shards;
   std::map<std::string, const SafetensorsFile*> opened;
   for (const auto& [name, file_name] : weight_map->items()) {
-    const std::string tensor = absl::CEscape(name.substr(0, 80));
+    const std::string tensor = Quoted(name);
     if (!file_name.is_string() || !IsPlainName(file_name.get_ref<const std::string&>())) {
-      return absl::InvalidArgumentError(StrCat(where, ": tensor \"", tensor, "\" lies in ",
+      return absl::InvalidArgumentError(StrCat(where, ": tensor ", tensor, " lies in ",
                                                file_name.dump(-1, ' ', /*ensure_ascii=*/true).substr(0, 80),
                                                ", which is not the name of a .safetensors file in the folder"));
     }
@@ -121,7 +121,7 @@ absl::StatusOr<Shards> OpenIndexed(const fs::path& folder, const json& index) {
     }
     if (!file->HasTensor(name)) {
       return absl::InvalidArgumentError(
-          StrCat(where, ": tensor \"", tensor, "\" is not in ", file_name.get<std::string>(), ", where it should be"));
+          StrCat(where, ": tensor ", tensor, " is not in ", file_name.get<std::string>(), ", where it should be"));
     }
     shards.file_of.emplace(name, file);
   }
@@ -146,8 +146,8 @@ absl::Status RefuseUnknownTensors(const ModelConfig& config, const TensorMap& te
     // Frequencies that old versions stored; a tied head that was written out all the same.
     if (known.contains(name) || name.ends_with(".rotary_emb.inv_freq")) continue;
     if (config.tied_embeddings && name == "lm_head.weight") continue;
-    return absl::UnimplementedError(StrCat("tensor \"", absl::CEscape(name.substr(0, 80)), "\" is not part of a ",
-                                           config.architecture, " model as lukv knows it"));
+    return absl::UnimplementedError(
+        StrCat("tensor ", Quoted(name), " is not part of a ", config.architecture, " model as lukv knows it"));
   }
   return absl::OkStatus();
 }

@@ -7,7 +7,7 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/escaping.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "engine/model/checked_json.h"
@@ -42,10 +42,6 @@ const ElementType* FindElementType(std::string_view name) {
   return nullptr;
 }
 
-std::string Shown(std::string_view name) {
-  return StrCat("tensor \"", absl::CEscape(absl::string_view(name.data(), std::min<size_t>(name.size(), 80))), "\"");
-}
-
 // An array of `count` (any if empty) whole numbers that fit int64_t.
 std::optional<std::vector<int64_t>> ReadNumbers(const json& entry, const char* key, std::optional<size_t> count) {
   const auto it = entry.find(key);
@@ -62,15 +58,16 @@ std::optional<std::vector<int64_t>> ReadNumbers(const json& entry, const char* k
 absl::Status CheckSize(std::string_view name, const std::vector<int64_t>& shape, size_t element_bytes, size_t bytes) {
   size_t product = element_bytes;
   for (const int64_t dim : shape) {
-    if (dim == 0) return absl::InvalidArgumentError(StrCat(Shown(name), " has a dimension of 0"));
+    if (dim == 0) return absl::InvalidArgumentError(StrCat("tensor ", Quoted(name), " has a dimension of 0"));
     if (static_cast<size_t>(dim) > bytes / product) {
-      return absl::InvalidArgumentError(StrCat(Shown(name), " has a shape that needs more than its ", bytes, " bytes"));
+      return absl::InvalidArgumentError(
+          StrCat("tensor ", Quoted(name), " has a shape that needs more than its ", bytes, " bytes"));
     }
     product *= static_cast<size_t>(dim);
   }
   if (product != bytes) {
     return absl::InvalidArgumentError(
-        StrCat(Shown(name), " has a shape that needs ", product, " bytes, but data_offsets give ", bytes));
+        StrCat("tensor ", Quoted(name), " has a shape that needs ", product, " bytes, but data_offsets give ", bytes));
   }
   return absl::OkStatus();
 }
@@ -118,22 +115,24 @@ absl::Status SafetensorsFile::ReadHeader(std::string_view text, size_t data_byte
   if (!header.is_object()) return absl::InvalidArgumentError("is not a JSON object");
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
-    if (!entry.is_object()) return absl::InvalidArgumentError(StrCat(Shown(name), " is not described by an object"));
+    if (!entry.is_object())
+      return absl::InvalidArgumentError(StrCat("tensor ", Quoted(name), " is not described by an object"));
     const auto dtype = entry.find("dtype");
     if (dtype == entry.end() || !dtype->is_string()) {
-      return absl::InvalidArgumentError(StrCat(Shown(name), " has no dtype"));
+      return absl::InvalidArgumentError(StrCat("tensor ", Quoted(name), " has no dtype"));
     }
     auto shape = ReadNumbers(entry, "shape", std::nullopt);
-    if (!shape.has_value()) return absl::InvalidArgumentError(StrCat(Shown(name), " has no shape of whole numbers"));
+    if (!shape.has_value())
+      return absl::InvalidArgumentError(StrCat("tensor ", Quoted(name), " has no shape of whole numbers"));
     const auto offsets = ReadNumbers(entry, "data_offsets", 2);
     if (!offsets.has_value()) {
-      return absl::InvalidArgumentError(StrCat(Shown(name), " has no data_offsets of two whole numbers"));
+      return absl::InvalidArgumentError(StrCat("tensor ", Quoted(name), " has no data_offsets of two whole numbers"));
     }
     const auto begin = static_cast<size_t>((*offsets)[0]);
     const auto end = static_cast<size_t>((*offsets)[1]);
     if (begin > end || end > data_bytes) {
       return absl::InvalidArgumentError(
-          StrCat(Shown(name), " lies at [", begin, ", ", end, ") of ", data_bytes, " bytes of data"));
+          StrCat("tensor ", Quoted(name), " lies at [", begin, ", ", end, ") of ", data_bytes, " bytes of data"));
     }
     if (const ElementType* type = FindElementType(dtype->get_ref<const std::string&>()); type != nullptr) {
       LUKV_RETURN_IF_ERROR(CheckSize(name, *shape, type->bytes, end - begin));
@@ -151,8 +150,8 @@ absl::Status SafetensorsFile::CheckNoOverlap() const {
   std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) { return a->second.begin < b->second.begin; });
   for (size_t i = 1; i < order.size(); ++i) {
     if (order[i]->second.begin < order[i - 1]->second.end) {
-      return absl::InvalidArgumentError(
-          StrCat("safetensors header: ", Shown(order[i - 1]->first), " and ", Shown(order[i]->first), " overlap"));
+      return absl::InvalidArgumentError(StrCat("safetensors header: ", "tensors ", Quoted(order[i - 1]->first), " and ",
+                                               Quoted(order[i]->first), " overlap"));
     }
   }
   return absl::OkStatus();
@@ -160,16 +159,16 @@ absl::Status SafetensorsFile::CheckNoOverlap() const {
 
 absl::StatusOr<TensorView> SafetensorsFile::Tensor(std::string_view name) const {
   const auto it = tensors_.find(name);
-  if (it == tensors_.end()) return absl::NotFoundError(StrCat(Shown(name), " is missing"));
+  if (it == tensors_.end()) return absl::NotFoundError(StrCat("tensor ", Quoted(name), " is missing"));
   const Entry& entry = it->second;
   const ElementType* type = FindElementType(entry.dtype);
   if (type == nullptr || !type->dtype.has_value()) {
-    return absl::UnimplementedError(StrCat(Shown(name), " is of dtype ", absl::CEscape(entry.dtype.substr(0, 32)),
-                                           "; supported are F32, F16, BF16"));
+    return absl::UnimplementedError(
+        StrCat("tensor ", Quoted(name), " is of dtype ", Quoted(entry.dtype), "; supported are F32, F16, BF16"));
   }
   if (entry.shape.size() > 2) {
     return absl::UnimplementedError(
-        StrCat(Shown(name), " has ", entry.shape.size(), " dimensions; only matrices are supported"));
+        StrCat("tensor ", Quoted(name), " has ", entry.shape.size(), " dimensions; only matrices are supported"));
   }
   return TensorView{.dtype = *type->dtype,
                     .rows = entry.shape.size() == 2 ? entry.shape[0] : 1,

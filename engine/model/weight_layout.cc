@@ -29,7 +29,11 @@ class Collector {
 
  private:
   absl::Status Add(std::string name, int64_t rows, int64_t cols) {
-    LUKV_ASSIGN_OR_RETURN(const TensorView view, find_(name));
+    const auto found = find_(name);
+    // The model's files are there; what they lack is damage.
+    if (absl::IsNotFound(found.status())) return absl::InvalidArgumentError(found.status().message());
+    if (!found.ok()) return found.status();
+    const TensorView view = *found;
     if (view.rows != rows || view.cols != cols) {
       return absl::InvalidArgumentError(StrCat("tensor ", name, " has shape [", view.rows, ", ", view.cols,
                                                "]; the config asks for [", rows, ", ", cols, "]"));

@@ -15,8 +15,9 @@ namespace lukv {
 
 using TensorMap = std::map<std::string, TensorView, std::less<>>;
 
-// Looks every tensor of the config up with `find` and checks its shape. The first error of `find` is passed on;
-// INVALID_ARGUMENT names a tensor of another shape, with both shapes. REQUIRES: config.Validate().ok()
+// Looks every tensor of the config up with `find` and checks its shape. INVALID_ARGUMENT names the first tensor that is
+// missing (NOT_FOUND from `find`) or of another shape; other errors of `find` are passed on.
+// REQUIRES: config.Validate().ok()
 absl::StatusOr<TensorMap> CollectTensors(const ModelConfig& config,
                                          absl::FunctionRef<absl::StatusOr<TensorView>(std::string_view name)> find);
 

@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "engine/tokenizer/chat_style.h"
-#include "engine/tokenizer/quoted.h"
 #include "engine/tokenizer/unicode.h"
 
 namespace lukv {

@@ -5,7 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "engine/tokenizer/quoted.h"
+#include "base/quoted.h"
 
 namespace lukv {
 namespace {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
-#include "engine/tokenizer/quoted.h"
 #include "engine/tokenizer/tokenizer_files.h"
 
 namespace lukv {

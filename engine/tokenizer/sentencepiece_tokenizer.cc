@@ -7,8 +7,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
-#include "engine/tokenizer/quoted.h"
 #include "engine/tokenizer/tokenizer_base.h"
 #include "engine/tokenizer/unicode.h"
 

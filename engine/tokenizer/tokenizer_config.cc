@@ -4,9 +4,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "engine/tokenizer/json_fields.h"
-#include "engine/tokenizer/quoted.h"
 #include "engine/tokenizer/tokenizer_files.h"
 
 namespace lukv {

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
-#include "engine/tokenizer/quoted.h"
 #include "engine/tokenizer/unicode.h"
 
 namespace lukv {

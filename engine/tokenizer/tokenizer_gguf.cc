@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/quoted.h"
 #include "base/status_macros.h"
 #include "engine/model/gguf.h"
-#include "engine/tokenizer/quoted.h"
 #include "engine/tokenizer/tokenizer_data.h"
 
 namespace lukv {

@@ -18,6 +18,7 @@ namespace lukv::cpu {
 inline constexpr int32_t kTileEntries = 64;
 inline constexpr int32_t kSplitEntries = 256;
 inline constexpr int32_t kMaxLanes = 16;  // f32 lanes of the widest vector
+inline constexpr float kLog2E = 1.44269504088896341f;
 
 // Row widths in scratch are whole vectors of the widest kind.
 constexpr size_t PaddedDim(int32_t head_dim) {
@@ -30,6 +31,7 @@ struct KvSource {
   const void* k = nullptr;  // First page's K (or page 0 of all, with `pages`).
   const void* v = nullptr;
   DType dtype = DType::kBF16;
+  bool bf16_products = false;  // Multiply bf16 by bf16; only where the CPU can. REQUIRES: kBF16
   int32_t head_dim = 0;
   const PageId* pages = nullptr;
   int32_t page_entries = 0;
@@ -39,7 +41,7 @@ struct KvSource {
 // Running softmax of the rows of a block: out = acc / sum.
 struct SoftmaxState {
   float* acc = nullptr;  // [rows, PaddedDim]
-  float* max = nullptr;  // [rows], of the scores times log2(e)
+  float* max = nullptr;  // [rows], of the scaled scores
   float* sum = nullptr;  // [rows, kMaxLanes], to be added up over the lanes
 };
 
@@ -49,14 +51,16 @@ struct RowBlock {
   int32_t group = 0;
   int32_t head_dim = 0;
   int32_t first_visible = 0;  // Entries that the rows of token 0 see; token i sees i more.
-  float* q = nullptr;         // [rows, PaddedDim], times scale * log2(e)
+  float scale = 0;            // Of the scores, times log2(e): weights are powers of 2. Positive.
+  float* q = nullptr;         // [rows, PaddedDim], or [rows, 2 * PaddedDim] bf16
 };
 
-// Tile buffers of one thread.
+// Tile buffers of one thread. With bf16_products a word holds two bf16, see attention_tiles-inl.h.
 struct TileScratch {
-  float* keys = nullptr;    // [head_dim, kTileEntries], transposed
-  float* values = nullptr;  // [kTileEntries, PaddedDim]
-  float* scores = nullptr;  // [kRowsAtOnce, kTileEntries]
+  float* keys = nullptr;     // [head_dim, kTileEntries], transposed
+  float* values = nullptr;   // [kTileEntries, PaddedDim]
+  float* scores = nullptr;   // [kRowsAtOnce, kTileEntries]
+  float* weights = nullptr;  // [kRowsAtOnce, kTileEntries / 2], of pairs
 };
 
 inline constexpr int32_t kRowsAtOnce = 6;  // Query rows of a register tile.

@@ -34,7 +34,8 @@ inline SoftmaxState TakeState(FloatArena& arena, size_t rows, int32_t head_dim) 
 inline TileScratch TakeTile(FloatArena& arena, int32_t head_dim) {
   return {.keys = arena.Take(static_cast<size_t>(head_dim) * kTileEntries),
           .values = arena.Take(kTileEntries * PaddedDim(head_dim)),
-          .scores = arena.Take(size_t{kRowsAtOnce} * kTileEntries)};
+          .scores = arena.Take(size_t{kRowsAtOnce} * kTileEntries),
+          .weights = arena.Take(size_t{kRowsAtOnce} * kTileEntries / 2)};
 }
 
 // What one thread needs to take a row block over all its splits.

@@ -1,4 +1,5 @@
-// The CPU backend. Chooses its instruction set at run time; LUKV_CPU_TARGET=avx2|avx512|avx512_vnni forces one.
+// The CPU backend. Chooses its instruction set at run time; LUKV_CPU_TARGET=avx2|avx512|avx512_vnni|
+// avx512_bf16 forces one.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,7 @@ enum class CpuCompute : uint8_t {
 struct CpuBackendOptions {
   int threads = 0;  // 0: one per core that this process may run on.
   CpuCompute compute = CpuCompute::kInt8;
-  std::string target;  // "", "avx2", "avx512", "avx512_vnni"; "" = LUKV_CPU_TARGET, else the best there is.
+  std::string target;  // One of those; "" = LUKV_CPU_TARGET, else the best there is.
 };
 
 // FAILED_PRECONDITION when the CPU lacks AVX2+FMA+F16C or the forced target, naming what there is; INVALID_ARGUMENT

@@ -19,6 +19,7 @@ constexpr Target kTargets[] = {
     {CpuTarget::kAvx2, "avx2", HWY_AVX2},
     {CpuTarget::kAvx512, "avx512", HWY_AVX3},
     {CpuTarget::kAvx512Vnni, "avx512_vnni", HWY_AVX3_DL},
+    {CpuTarget::kAvx512Bf16, "avx512_bf16", HWY_AVX3_DL},
 };
 
 const Target& Find(CpuTarget target) { return kTargets[static_cast<size_t>(target)]; }
@@ -35,6 +36,7 @@ absl::StatusOr<CpuTarget> ChooseTarget(std::string_view forced) {
   std::string available;
   for (const Target& target : kTargets) {
     if ((supported & target.highway) == 0) continue;
+    if (target.target == CpuTarget::kAvx512Bf16 && !__builtin_cpu_supports("avx512bf16")) continue;
     best = &target;
     available += available.empty() ? "" : ", ";
     available += target.name;

@@ -12,10 +12,11 @@ namespace lukv::cpu {
 enum class CpuTarget : uint8_t {
   kAvx2,        // AVX2, FMA, F16C (Highway's AVX2)
   kAvx512,      // and AVX-512 F, BW, DQ, VL (Highway's AVX3)
-  kAvx512Vnni,  // and what Ice Lake and Zen 4 added, VNNI among it (Highway's AVX3_DL)
+  kAvx512Vnni,  // and what Ice Lake added, VNNI among it (Highway's AVX3_DL)
+  kAvx512Bf16,  // and AVX512_BF16 (Cooper Lake, Sapphire Rapids, Zen 4), which Highway's AVX3_DL does not ask for
 };
 
-// "avx2", "avx512", "avx512_vnni".
+// "avx2", "avx512", "avx512_vnni", "avx512_bf16".
 std::string_view TargetName(CpuTarget target);
 
 // The target called `forced`, or the best one of this CPU if that is empty. FAILED_PRECONDITION, naming what there is,

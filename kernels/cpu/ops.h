@@ -18,10 +18,12 @@ class OpContext {
   OpContext(ThreadPool& thread_pool, CpuTarget target)
       : pool(thread_pool),
         dispatch_index(DispatchIndex(target)),
+        bf16_products(target == CpuTarget::kAvx512Bf16),
         scratch_(static_cast<size_t>(thread_pool.threads()) + 1) {}
 
   ThreadPool& pool;
   const size_t dispatch_index;  // For LUKV_DISPATCH.
+  const bool bf16_products;     // The CPU multiplies bf16 by bf16 (AVX512_BF16).
   SharedArena weights;          // Of the packed layers.
 
   // 64-byte aligned, uninitialised, valid until the next call for the same thread. Thread -1: shared by the whole op.

@@ -35,8 +35,7 @@ HWY_BEFORE_NAMESPACE();
 namespace lukv::cpu::HWY_NAMESPACE {
 
 void PagedWhole(const PagedAttentionArgs& args, const PagedBlock& paged, const BlockScratch& scratch) {
-  AttendBlock(args.q, args.scale, paged.source, paged.block, {.row = paged.row, .first_head = paged.first_head},
-              scratch, args.out);
+  AttendBlock(args.q, paged.source, paged.block, {.row = paged.row, .first_head = paged.first_head}, scratch, args.out);
 }
 
 // One split of a block, into state.
@@ -44,7 +43,7 @@ void PagedSplit(const PagedAttentionArgs& args, const PagedBlock& paged, int32_t
                 const BlockScratch& scratch) {
   RowBlock block = paged.block;
   block.q = scratch.q;
-  LoadQueries(args.q, paged.row, paged.first_head, args.scale, block);
+  LoadQueries(args.q, paged.row, paged.first_head, paged.source.bf16_products, block);
   AttendSplit(paged.source, block, begin, state, scratch.tile);
 }
 
@@ -89,7 +88,7 @@ struct Plan {
   size_t max_split_rows = 0;
 };
 
-void PlanSequence(const PagedAttentionArgs& args, int32_t sequence, Plan& plan) {
+void PlanSequence(const PagedAttentionArgs& args, int32_t sequence, bool bf16_products, Plan& plan) {
   const PageTableView& table = args.table;
   const PageStoreView& pages = args.pages;
   const int32_t group = args.n_heads / table.n_kv_heads;
@@ -104,6 +103,7 @@ void PlanSequence(const PagedAttentionArgs& args, int32_t sequence, Plan& plan) 
     const KvSource source = {.k = pages.base,
                              .v = static_cast<const std::byte*>(pages.base) + page_elements * ElementBytes(pages.dtype),
                              .dtype = pages.dtype,
+                             .bf16_products = bf16_products && pages.dtype == DType::kBF16,
                              .head_dim = pages.head_dim,
                              .pages = table.arena + table.offset[index],
                              .page_entries = pages.page_tokens,
@@ -114,7 +114,8 @@ void PlanSequence(const PagedAttentionArgs& args, int32_t sequence, Plan& plan) 
                              .block = {.rows = block_tokens * group,
                                        .group = group,
                                        .head_dim = pages.head_dim,
-                                       .first_visible = length - n + token + 1},
+                                       .first_visible = length - n + token + 1,
+                                       .scale = args.scale * kLog2E},
                              .row = row + token,
                              .first_head = h * group},
                    .first_task = plan.n_tasks,
@@ -138,7 +139,7 @@ void PlanSequence(const PagedAttentionArgs& args, int32_t sequence, Plan& plan) 
 void PagedAttention(const PagedAttentionArgs& args, OpContext& context) {
   const int32_t head_dim = args.pages.head_dim;
   Plan plan;
-  for (int32_t i = 0; i < args.sequences.n_sequences; ++i) PlanSequence(args, i, plan);
+  for (int32_t i = 0; i < args.sequences.n_sequences; ++i) PlanSequence(args, i, context.bf16_products, plan);
 
   FloatArena count(nullptr);
   TakeState(count, plan.max_split_rows, head_dim);

@@ -18,7 +18,7 @@ namespace lukv::cpu::HWY_NAMESPACE {
 
 // Tokens [token, token + n) of a segment with the query heads of one kv head.
 void PrefillBlock(const PrefillAttentionArgs& args, const PrefillSegment& segment, int32_t kv_head, int32_t token,
-                  int32_t n, const BlockScratch& scratch) {
+                  int32_t n, bool bf16_products, const BlockScratch& scratch) {
   const StagingView& staging = args.staging;
   const int32_t group = args.n_heads / staging.n_kv_heads;
   const size_t begin = (static_cast<size_t>(kv_head) * static_cast<size_t>(staging.capacity) +
@@ -27,12 +27,15 @@ void PrefillBlock(const PrefillAttentionArgs& args, const PrefillSegment& segmen
   const KvSource source = {.k = static_cast<const std::byte*>(staging.k) + begin,
                            .v = static_cast<const std::byte*>(staging.v) + begin,
                            .dtype = staging.dtype,
+                           .bf16_products = bf16_products && staging.dtype == DType::kBF16,
                            .head_dim = staging.head_dim,
                            .page_entries = staging.capacity};
-  const RowBlock block = {
-      .rows = n * group, .group = group, .head_dim = staging.head_dim, .first_visible = segment.first + token + 1};
-  AttendBlock(args.q, args.scale, source, block, {.row = segment.q_row + token, .first_head = kv_head * group}, scratch,
-              args.out);
+  const RowBlock block = {.rows = n * group,
+                          .group = group,
+                          .head_dim = staging.head_dim,
+                          .first_visible = segment.first + token + 1,
+                          .scale = args.scale * kLog2E};
+  AttendBlock(args.q, source, block, {.row = segment.q_row + token, .first_head = kv_head * group}, scratch, args.out);
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -63,7 +66,7 @@ void PrefillAttention(const PrefillAttentionArgs& args, OpContext& context) {
     FloatArena arena(context.Scratch(thread, BlockScratchBytes(rows, head_dim)));
     LUKV_DISPATCH(context, PrefillBlock)
     (args, *segment, static_cast<int32_t>(task % n_kv_heads), token, std::min(tokens, segment->n_query - token),
-     TakeBlock(arena, rows, head_dim));
+     context.bf16_products, TakeBlock(arena, rows, head_dim));
   });
 }
 

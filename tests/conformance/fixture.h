@@ -27,6 +27,8 @@ struct BackendCase {
   std::function<absl::StatusOr<std::unique_ptr<Backend>>(int threads)> make;
   // Error that the arithmetic of the ops may add, relative to the size of what is summed up.
   double tolerance = 0;
+  // Of attention over bf16 K and V, relative to the size of V: above `tolerance` where weights are rounded to bf16.
+  double bf16_attention_error = 0;
   // Of a linear layer's input: error of an activation relative to the largest one of its block of 32.
   double activation_error = 0;
 };
@@ -199,6 +201,8 @@ class KvTest : public testing::TestWithParam<KvCase> {
   void SetUp() override;
   // |got - expected| bounded for numbers of about `size`.
   double Tolerance(double size) const { return GetParam().backend.tolerance * size; }
+  // Of attention over V of about `size`.
+  double AttentionTolerance(double size) const;
   // Error of rounding a number of about `size` to the cache's dtype.
   double StoreTolerance(double size) const;
   std::unique_ptr<Backend> backend_;

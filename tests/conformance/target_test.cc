@@ -14,9 +14,9 @@ bool CpuHas(std::string_view target) {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (target == "avx512") return avx512;
-  if (target == "avx512_vnni") {
-    return avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi2");
-  }
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi2");
+  if (target == "avx512_vnni") return vnni;
+  if (target == "avx512_bf16") return vnni && __builtin_cpu_supports("avx512bf16");
   return avx2;
 }
 

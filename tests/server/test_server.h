@@ -7,25 +7,15 @@
 #include <string>
 #include <vector>
 
-#include "lukv/v1/inference.grpc.pb.h"
 #include "server/server.h"
 #include "tests/server/fake_engine.h"
 #include "tests/server/fake_tokenizer.h"
+#include "tests/server/test_client.h"
 
 namespace lukv {
 
 // The script of a fake model that says the same to everybody.
 FakeEngine::Script Says(std::vector<TokenId> tokens);
-
-// An answer read to its end.
-struct Read {
-  std::vector<v1::GenerateResponse> messages;
-  grpc::Status status;
-
-  std::string Text(int32_t index = 0) const;
-  std::vector<int32_t> Tokens(int32_t index = 0) const;
-  std::vector<v1::Finish> Finishes() const;
-};
 
 class TestServer {
  public:
@@ -53,13 +43,4 @@ class TestServer {
   std::unique_ptr<Server> server_;
 };
 
-v1::GenerateRequest TextRequest(const std::string& text, int32_t max_tokens);
-Read ReadAll(v1::Inference::Stub& stub, const v1::GenerateRequest& request);
-Read ReadAll(v1::Inference::Stub& stub, const v1::GenerateRequest& request, grpc::ClientContext& context);
-
-// From the status's details: ErrorInfo's reason ("" if there is none), BadRequest's fields, whether there is a
-// RetryInfo.
-std::string ReasonOf(const grpc::Status& status);
-std::vector<std::string> ViolatedFields(const grpc::Status& status);
-bool SaysWhenToRetry(const grpc::Status& status);
 }  // namespace lukv

@@ -4,6 +4,7 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include "engine/engine.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "tests/server/fake_tokenizer.h"
@@ -213,7 +214,11 @@ TEST_F(ValidateTest, ReportsEverythingAtOnce) {
 }
 
 TEST_F(ValidateTest, Conversations) {
+  const FakeTokenizer tokenizer(
+      "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
+      "'\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
   RequestLimits limits = Limits();
+  limits.tokenizer = &tokenizer;
   limits.chat = ChatFamily::kChatMl;
   const auto valid =
       ValidateGenerate(Request(R"(conversation { messages { role: "user" content: "x" } })"), limits, "id");
@@ -261,6 +266,17 @@ TEST(GrpcStatus, CarriesCodeReasonAndRetry) {
   ASSERT_TRUE(details.details(1).UnpackTo(&retry));
   EXPECT_GT(retry.retry_delay().seconds(), 0);
   EXPECT_TRUE(ToGrpcStatus(absl::OkStatus()).ok());
+}
+
+TEST(GrpcStatus, AsksNobodyToRetryWhatNeverFits) {
+  absl::Status never = absl::ResourceExhaustedError("too large");
+  never.SetPayload(kNeverFits, absl::Cord());
+  google::rpc::Status details;
+  ASSERT_TRUE(details.ParseFromString(ToGrpcStatus(never).error_details()));
+  ASSERT_EQ(details.details_size(), 1);
+  google::rpc::ErrorInfo info;
+  ASSERT_TRUE(details.details(0).UnpackTo(&info));
+  EXPECT_EQ(info.reason(), "NEVER_FITS");
 }
 
 TEST(GrpcStatus, ManyViolationsFitIntoMetadata) {

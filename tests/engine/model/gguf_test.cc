@@ -176,7 +176,7 @@ TEST(GgufTensors, UnknownTypesAreRefusedByNameWhenAskedFor) {
 
 TEST(GgufHeader, OtherFilesAreRefused) {
   ExpectRefused("", "the file is empty");
-  ExpectRefused("PK\x03\x04 and so on", "not a GGUF file: it begins with \"PK\\003\\004\"");
+  ExpectRefused("PK\x03\x04 and so on", "not a GGUF file: it begins with \"PK\\x03\\x04\"");
   ExpectRefused("GG", "not a GGUF file: it begins with \"GG\"");
   GgufBuilder builder;
   for (const uint32_t version : {0x03000000u, 1u, 4u}) {
@@ -225,7 +225,7 @@ TEST(GgufMetadata, NamesInErrorsArePrintableAndShort) {
   const std::string file = builder.Build();
   const std::string message(GgufFile::Parse(file).status().message());
   EXPECT_LT(message.size(), 300u);
-  ExpectRefused(GgufBuilder().AddRaw("line\nbreak\x1b[31m", 77, "12345678").Build(), "line\\nbreak\\033[31m");
+  ExpectRefused(GgufBuilder().AddRaw("line\nbreak\x1b[31m", 77, "12345678").Build(), "line\\nbreak\\x1b[31m");
 }
 
 TEST(GgufTensors, DamageIsNamed) {

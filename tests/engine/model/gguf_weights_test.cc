@@ -128,11 +128,11 @@ TEST(GgufWeights, LinearScalingInBothSpellings) {
 }
 
 TEST(GgufWeights, MissingAndSenselessKeysAreNamed) {
-  ExpectRefused(GgufBuilder().Add("general.x", 1.0f).Build(), StatusCode::kNotFound,
+  ExpectRefused(GgufBuilder().Add("general.x", 1.0f).Build(), StatusCode::kInvalidArgument,
                 "key \"general.architecture\" is missing");
   GgufBuilder bare;
   bare.AddString("general.architecture", "qwen3");
-  ExpectRefused(bare.Build(), StatusCode::kNotFound, "key \"qwen3.block_count\" is missing");
+  ExpectRefused(bare.Build(), StatusCode::kInvalidArgument, "key \"qwen3.block_count\" is missing");
 
   const auto with_layers = [](auto value) {
     GgufBuilder builder;
@@ -161,10 +161,11 @@ TEST(GgufWeights, DamagedTensorsAreNamed) {
     return builder.Build();
   };
   ASSERT_TRUE(Load(with_layers(1, nullptr, {})).ok());
-  ExpectRefused(with_layers(4096, nullptr, {}), StatusCode::kNotFound, "tensor \"blk.1.attn_norm.weight\" is missing");
+  ExpectRefused(with_layers(4096, nullptr, {}), StatusCode::kInvalidArgument,
+                "tensor \"blk.1.attn_norm.weight\" is missing");
   ExpectRefused(with_layers(4097, nullptr, {}), StatusCode::kInvalidArgument, "n_layers is 4097; must be in [1, 4096]");
   // A bias on q alone asks for those of k and v as well.
-  ExpectRefused(with_layers(1, "blk.0.attn_q.bias", {8}), StatusCode::kNotFound,
+  ExpectRefused(with_layers(1, "blk.0.attn_q.bias", {8}), StatusCode::kInvalidArgument,
                 "tensor \"blk.0.attn_k.bias\" is missing");
   ExpectRefused(with_layers(1, "output.weight", {8, 4}), StatusCode::kInvalidArgument,
                 "tensor output.weight has shape [4, 8]; the config asks for [5, 8]");
@@ -176,7 +177,7 @@ TEST(GgufWeights, DamagedTensorsAreNamed) {
 
 TEST(GgufWeights, NoEmbeddingNoModel) {
   GgufBuilder builder = TinyLlamaMetadata();
-  ExpectRefused(builder.Build(), StatusCode::kNotFound, "tensor \"token_embd.weight\" is missing");
+  ExpectRefused(builder.Build(), StatusCode::kInvalidArgument, "tensor \"token_embd.weight\" is missing");
 }
 
 }  // namespace

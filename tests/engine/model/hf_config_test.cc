@@ -148,7 +148,7 @@ TEST(HfConfig, WhatIsNotSupportedIsRefusedByName) {
   ExpectRefused(With(Base("llama"), {{"rope_parameters", {{"partial_rotary_factor", 0.25}}}}),
                 StatusCode::kUnimplemented, "partial_rotary_factor 0.25");
   ExpectRefused(With(Base("llama"), {{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}}),
-                StatusCode::kUnimplemented, "differs by layer type (full_attention)");
+                StatusCode::kUnimplemented, "differs by layer type (\"full_attention\")");
 }
 
 TEST(HfConfig, WrongFieldsAreNamed) {

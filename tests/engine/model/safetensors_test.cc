@@ -69,8 +69,8 @@ TEST(Safetensors, OtherTypesAreRefusedByNameWhenAskedFor) {
   const auto file = SafetensorsFile::Parse(bytes);
   ASSERT_TRUE(file.ok()) << file.status();
   ExpectStatus((*file)->Tensor("ints").status(), StatusCode::kUnimplemented,
-               "tensor \"ints\" is of dtype I64; supported are F32, F16, BF16");
-  ExpectStatus((*file)->Tensor("new").status(), StatusCode::kUnimplemented, "tensor \"new\" is of dtype F4");
+               "tensor \"ints\" is of dtype \"I64\"; supported are F32, F16, BF16");
+  ExpectStatus((*file)->Tensor("new").status(), StatusCode::kUnimplemented, "tensor \"new\" is of dtype \"F4\"");
   ExpectStatus((*file)->Tensor("cube").status(), StatusCode::kUnimplemented, "3 dimensions");
   ExpectStatus((*file)->Tensor("gone").status(), StatusCode::kNotFound, "tensor \"gone\" is missing");
 }
@@ -114,7 +114,7 @@ TEST(Safetensors, TensorsMustBeApart) {
   ExpectRefused(SafetensorsBytes("{\"a\":" + entry + ",\"a\":" + entry + "}", "1234"),
                 "the name \"a\" is there twice in one object");
   ExpectRefused(SafetensorsBytes("{\"a\":" + entry + ",\"b\":" + entry + "}", "1234"),
-                "tensor \"a\" and tensor \"b\" overlap");
+                "tensors \"a\" and \"b\" overlap");
   const std::string wide = R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})";
   const std::string inner = R"({"dtype":"F16","shape":[1],"data_offsets":[4,6]})";
   ExpectRefused(SafetensorsBytes("{\"a\":" + inner + ",\"b\":" + wide + "}", "12345678"), "overlap");
