@@ -24,7 +24,11 @@ void MergeTable::Merge(std::vector<int32_t>& symbols, Scratch& scratch) const {
   const int32_t n = static_cast<int32_t>(symbols.size());
   LUKV_CHECK(symbols.size() < static_cast<size_t>(std::numeric_limits<int32_t>::max()));
   if (n < 2) return;
-  auto& [previous, next, rank, result, heap] = scratch;
+  std::vector<int32_t>& previous = scratch.previous;
+  std::vector<int32_t>& next = scratch.next;
+  std::vector<uint32_t>& rank = scratch.rank;
+  std::vector<int32_t>& result = scratch.result;
+  std::vector<uint64_t>& heap = scratch.heap;
   previous.resize(symbols.size());
   next.resize(symbols.size());
   rank.resize(symbols.size());

@@ -195,7 +195,8 @@ absl::Status CheckModel(const Json& model) {
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix", "dropout"}) {
     const Json* value = FindMember(model, key);
-    if (value != nullptr && *value != "" && *value != 0) {
+    const bool off = value == nullptr || *value == Json("") || *value == Json(0);
+    if (!off) {
       return absl::UnimplementedError(absl::StrCat("model.", key, " ", Shown(*value), " is not supported"));
     }
   }
