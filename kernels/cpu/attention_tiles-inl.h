@@ -327,7 +327,8 @@ HWY_INLINE void ConvertValues(const T* v, const size_t* rows, int32_t n, int32_t
 }
 
 #if LUKV_HAVE_BF16_PRODUCTS
-// values[i][x] = element x of V rows 2 * i and 2 * i + 1 (zero if there is none), zeros up to PaddedDim.
+// values[i][x] = element x of V rows 2 * i and 2 * i + 1, zeros up to PaddedDim. Where the second row is missing its
+// weight is zero, and any number does.
 HWY_INLINE void PairValues(const uint16_t* v, const size_t* rows, int32_t n, int32_t head_dim, Prefetch& prefetch,
                            uint32_t* HWY_RESTRICT values) {
   static_assert(kLanes == 16);
@@ -340,17 +341,15 @@ HWY_INLINE void PairValues(const uint16_t* v, const size_t* rows, int32_t n, int
   for (int32_t i = 0; i < n; i += 2, values += padded) {
     prefetch.Step();
     const uint16_t* even = v + rows[i];
-    const bool odd_end = i + 1 == n;
-    const uint16_t* odd = odd_end ? even : v + rows[i + 1];
-    const __mmask32 keep = odd_end ? 0 : 0xffffffffu;
+    const uint16_t* odd = v + rows[std::min(i + 1, n - 1)];
     int32_t x = 0;
     for (; x < whole; x += 32) {
       const __m512i a = _mm512_loadu_si512(even + x);
-      const __m512i b = _mm512_maskz_loadu_epi16(keep, odd + x);
+      const __m512i b = _mm512_loadu_si512(odd + x);
       _mm512_store_si512(values + x, _mm512_permutex2var_epi16(a, lower, b));
       _mm512_store_si512(values + x + 16, _mm512_permutex2var_epi16(a, upper, b));
     }
-    for (; x < head_dim; ++x) values[x] = even[x] | (odd_end ? 0u : static_cast<uint32_t>(odd[x]) << 16);
+    for (; x < head_dim; ++x) values[x] = even[x] | static_cast<uint32_t>(odd[x]) << 16;
     for (; x < padded; ++x) values[x] = 0;
   }
 }

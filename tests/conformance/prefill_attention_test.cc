@@ -166,12 +166,12 @@ TEST_P(PrefillAttention, SeveralPromptsInOneUnit) {
 }
 
 TEST_P(PrefillAttention, BitsDoNotDependOnChunksNeighboursOrThreads) {
-  for (const AttentionShape& shape : {AttentionShape{9, 3, 64}, AttentionShape{4, 1, 24}}) {
+  for (const AttentionShape& shape : {AttentionShape{9, 3, 64}, AttentionShape{4, 1, 24}, AttentionShape{2, 2, 64}}) {
     Make(shape, {333, 40});
     const std::vector<float> whole = Run(*backend_, {{0, 0, 333}});
     std::vector<float> chunks;
     int32_t first = 0;
-    for (const int32_t n : {1, 7, 56, 64, 100, 2, 103}) {
+    for (const int32_t n : {1, 7, 56, 64, 100, 2, 102, 1}) {
       // Beside another prompt in every other chunk.
       std::vector<Piece> pieces = {{0, first, n}};
       if (n % 2 == 0) pieces.push_back({1, 10, 30});
