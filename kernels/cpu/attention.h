@@ -15,6 +15,8 @@
 
 namespace lukv::cpu {
 
+class OpContext;
+
 inline constexpr int32_t kTileEntries = 64;
 inline constexpr int32_t kSplitEntries = 256;
 inline constexpr int32_t kMaxLanes = 16;  // f32 lanes of the widest vector
@@ -51,6 +53,8 @@ struct RowBlock {
   int32_t group = 0;
   int32_t head_dim = 0;
   int32_t first_visible = 0;  // Entries that the rows of token 0 see; token i sees i more.
+  int64_t first_row = 0;      // Row of q and out where token 0 stands.
+  int32_t first_head = 0;     // Query head of the group's first.
   float scale = 0;            // Of the scores, times log2(e): weights are powers of 2. Positive.
   float* q = nullptr;         // [rows, PaddedDim], or [rows, 2 * PaddedDim] bf16
 };
@@ -64,5 +68,24 @@ struct TileScratch {
 };
 
 inline constexpr int32_t kRowsAtOnce = 6;  // Query rows of a register tile.
+
+// What one thread needs to take a row block over all its splits.
+struct BlockScratch {
+  float* q = nullptr;
+  SoftmaxState split;
+  SoftmaxState total;
+  TileScratch tile;
+};
+
+// The rows of a block over all their entries, on this thread: splits in ascending order, merged one by one.
+void AttendBlock(const OpContext& context, const ConstMatrix& q, const KvSource& source, const RowBlock& block,
+                 const BlockScratch& scratch, const Matrix& out);
+
+// The same in pieces: first each split (`begin` is a multiple of kSplitEntries that the last row sees) into a state of
+// its own, on any thread; then all of them, in ascending order.
+void AttendBlockSplit(const OpContext& context, const ConstMatrix& q, const KvSource& source, const RowBlock& block,
+                      int32_t begin, const SoftmaxState& state, const BlockScratch& scratch);
+void MergeBlockSplits(const OpContext& context, const RowBlock& block, const SoftmaxState* splits, int64_t n,
+                      const BlockScratch& scratch, const Matrix& out);
 
 }  // namespace lukv::cpu

@@ -38,14 +38,6 @@ inline TileScratch TakeTile(FloatArena& arena, int32_t head_dim) {
           .weights = arena.Take(size_t{kRowsAtOnce} * kTileEntries / 2)};
 }
 
-// What one thread needs to take a row block over all its splits.
-struct BlockScratch {
-  float* q = nullptr;
-  SoftmaxState split;
-  SoftmaxState total;
-  TileScratch tile;
-};
-
 inline BlockScratch TakeBlock(FloatArena& arena, size_t rows, int32_t head_dim) {
   return {.q = arena.Take(rows * PaddedDim(head_dim)),
           .split = TakeState(arena, rows, head_dim),

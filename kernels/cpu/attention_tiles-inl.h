@@ -1,4 +1,4 @@
-// The parts of attention-inl.h that touch K and V: bringing a tile of either into shape, and matrix products on
+// The parts of attention.cc that touch K and V: bringing a tile of either into shape, and matrix products on
 // registers. Included once per instruction set (Highway's foreach_target).
 #if defined(LUKV_KERNELS_CPU_ATTENTION_TILES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LUKV_KERNELS_CPU_ATTENTION_TILES_INL_H_

@@ -2,75 +2,20 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <vector>
 
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_scratch.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/paged_rows.h"
 
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/cpu/paged_attention.cc"
-#include <hwy/foreach_target.h>
-#include <hwy/highway.h>
-
-#include "kernels/cpu/attention-inl.h"
-
-#ifndef LUKV_KERNELS_CPU_PAGED_ATTENTION_BLOCK
-#define LUKV_KERNELS_CPU_PAGED_ATTENTION_BLOCK
 namespace lukv::cpu {
-
-// A row block over the pages of one (sequence, kv head).
-struct PagedBlock {
-  KvSource source;
-  RowBlock block;
-  int64_t row = 0;         // Of the activations, of the block's first token.
-  int32_t first_head = 0;  // Query head of the group's first.
-};
-
-}  // namespace lukv::cpu
-#endif
-
-HWY_BEFORE_NAMESPACE();
-namespace lukv::cpu::HWY_NAMESPACE {
-
-void PagedWhole(const PagedAttentionArgs& args, const PagedBlock& paged, const BlockScratch& scratch) {
-  AttendBlock(args.q, paged.source, paged.block, {.row = paged.row, .first_head = paged.first_head}, scratch, args.out);
-}
-
-// One split of a block, into state.
-void PagedSplit(const PagedAttentionArgs& args, const PagedBlock& paged, int32_t begin, const SoftmaxState& state,
-                const BlockScratch& scratch) {
-  RowBlock block = paged.block;
-  block.q = scratch.q;
-  LoadQueries(args.q, paged.row, paged.first_head, paged.source.bf16_products, block);
-  AttendSplit(paged.source, block, begin, state, scratch.tile);
-}
-
-// Merges n states in ascending order and writes the block's rows.
-void PagedMerge(const PagedAttentionArgs& args, const PagedBlock& paged, const SoftmaxState* states, int64_t n,
-                const BlockScratch& scratch) {
-  ResetState(paged.block, scratch.total);
-  for (int64_t i = 0; i < n; ++i) MergeState(paged.block, states[i], scratch.total);
-  StoreOutputs(paged.block, scratch.total, paged.row, paged.first_head, args.out);
-}
-
-// NOLINTNEXTLINE(google-readability-namespace-comments)
-}  // namespace lukv::cpu::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
-namespace lukv::cpu {
-
-HWY_EXPORT(PagedWhole);
-HWY_EXPORT(PagedSplit);
-HWY_EXPORT(PagedMerge);
-
 namespace {
 
 // A block has tasks [first_task, first_task of the next block): one per split of its entries, or one in all.
 struct Work {
-  PagedBlock paged;
+  KvSource source;
+  RowBlock block;
   int64_t first_task = 0;
   int64_t splits = 0;      // 0: one task takes the block over all its entries.
   size_t first_state = 0;  // Of its splits.
@@ -88,41 +33,43 @@ struct Plan {
   size_t max_split_rows = 0;
 };
 
+KvSource HeadSource(const PageTableView& table, const PageStoreView& pages, size_t head_index, bool bf16_products) {
+  const size_t half_page = static_cast<size_t>(pages.page_tokens) * static_cast<size_t>(pages.head_dim);
+  return {.k = pages.base,
+          .v = static_cast<const std::byte*>(pages.base) + half_page * ElementBytes(pages.dtype),
+          .dtype = pages.dtype,
+          .bf16_products = bf16_products && pages.dtype == DType::kBF16,
+          .head_dim = pages.head_dim,
+          .pages = table.arena + table.offset[head_index],
+          .page_entries = pages.page_tokens,
+          .page_stride = 2 * half_page};
+}
+
 void PlanSequence(const PagedAttentionArgs& args, int32_t sequence, bool bf16_products, Plan& plan) {
   const PageTableView& table = args.table;
-  const PageStoreView& pages = args.pages;
   const int32_t group = args.n_heads / table.n_kv_heads;
   const int32_t slot = args.sequences.slots[sequence];
   const int32_t row = args.sequences.row_start[sequence];
   const int32_t n = args.sequences.row_start[sequence + 1] - row;
   const int32_t tokens = std::min(n, TokensPerBlock(group));
-  const size_t page_elements = static_cast<size_t>(pages.page_tokens) * static_cast<size_t>(pages.head_dim);
   for (int32_t h = 0; h < table.n_kv_heads; ++h) {
     const size_t index = HeadIndex(table, slot, args.layer, h);
     const int32_t length = table.kept[index] + table.generated[slot];
-    const KvSource source = {.k = pages.base,
-                             .v = static_cast<const std::byte*>(pages.base) + page_elements * ElementBytes(pages.dtype),
-                             .dtype = pages.dtype,
-                             .bf16_products = bf16_products && pages.dtype == DType::kBF16,
-                             .head_dim = pages.head_dim,
-                             .pages = table.arena + table.offset[index],
-                             .page_entries = pages.page_tokens,
-                             .page_stride = 2 * page_elements};
     for (int32_t token = 0; token < n; token += tokens) {
       const int32_t block_tokens = std::min(tokens, n - token);
-      Work work = {.paged = {.source = source,
-                             .block = {.rows = block_tokens * group,
-                                       .group = group,
-                                       .head_dim = pages.head_dim,
-                                       .first_visible = length - n + token + 1,
-                                       .scale = args.scale * kLog2E},
-                             .row = row + token,
-                             .first_head = h * group},
+      Work work = {.source = HeadSource(table, args.pages, index, bf16_products),
+                   .block = {.rows = block_tokens * group,
+                             .group = group,
+                             .head_dim = args.pages.head_dim,
+                             .first_visible = length - n + token + 1,
+                             .first_row = row + token,
+                             .first_head = h * group,
+                             .scale = args.scale * kLog2E},
                    .first_task = plan.n_tasks,
                    .first_state = plan.n_states};
-      const size_t rows = static_cast<size_t>(work.paged.block.rows);
-      const int32_t visible = work.paged.block.first_visible + block_tokens - 1;
-      if (rows <= kMaxRowsToSplit && visible > kSplitEntries) {
+      const size_t rows = static_cast<size_t>(work.block.rows);
+      const int32_t visible = work.block.first_visible + block_tokens - 1;
+      if (work.block.rows <= kMaxRowsToSplit && visible > kSplitEntries) {
         work.splits = (visible + kSplitEntries - 1) / kSplitEntries;
         plan.n_states += static_cast<size_t>(work.splits);
         plan.max_split_rows = std::max(plan.max_split_rows, rows);
@@ -162,20 +109,18 @@ void PagedAttention(const PagedAttentionArgs& args, OpContext& context) {
     FloatArena arena(context.Scratch(thread, BlockScratchBytes(plan.max_rows, head_dim)));
     const BlockScratch scratch = TakeBlock(arena, plan.max_rows, head_dim);
     if (work.splits == 0) {
-      LUKV_DISPATCH(context, PagedWhole)(args, work.paged, scratch);
+      AttendBlock(context, args.q, work.source, work.block, scratch, args.out);
       return;
     }
     const int64_t split = task - work.first_task;
-    LUKV_DISPATCH(context, PagedSplit)
-    (args, work.paged, static_cast<int32_t>(split) * kSplitEntries,
-     states[work.first_state + static_cast<size_t>(split)], scratch);
+    AttendBlockSplit(context, args.q, work.source, work.block, static_cast<int32_t>(split) * kSplitEntries,
+                     states[work.first_state + static_cast<size_t>(split)], scratch);
     // Whoever finishes a block's last split merges them; release and acquire hand the others' states over.
     const size_t index = static_cast<size_t>(&work - plan.works.data());
     if (splits_left[index].fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      LUKV_DISPATCH(context, PagedMerge)(args, work.paged, &states[work.first_state], work.splits, scratch);
+      MergeBlockSplits(context, work.block, &states[work.first_state], work.splits, scratch, args.out);
     }
   });
 }
 
 }  // namespace lukv::cpu
-#endif

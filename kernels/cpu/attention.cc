@@ -1,22 +1,19 @@
-// Bodies of the algorithm in attention.h. Included once per instruction set (Highway's foreach_target).
-#if defined(LUKV_KERNELS_CPU_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef LUKV_KERNELS_CPU_ATTENTION_INL_H_
-#undef LUKV_KERNELS_CPU_ATTENTION_INL_H_
-#else
-#define LUKV_KERNELS_CPU_ATTENTION_INL_H_
-#endif
-
-#include <hwy/highway.h>
+#include "kernels/cpu/attention.h"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
-#include "kernels/cpu/attention.h"
-#include "kernels/cpu/attention_scratch.h"
+#include "kernels/cpu/ops.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/attention.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
 #include "kernels/cpu/attention_tiles-inl.h"
-#include "kernels/cpu/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lukv::cpu::HWY_NAMESPACE {
@@ -133,7 +130,7 @@ void AttendRows(const RowBlock& block, int32_t row, const Tile<typename Products
 
 // ---- Splits ----------------------------------------------------------------------------------------------------
 
-inline void ResetState(const RowBlock& block, const SoftmaxState& state) {
+void ResetState(const RowBlock& block, const SoftmaxState& state) {
   std::fill_n(state.acc, static_cast<size_t>(block.rows) * PaddedDim(block.head_dim), 0.0f);
   std::fill_n(state.max, block.rows, kNothingSeen);
   std::fill_n(state.sum, static_cast<size_t>(block.rows) * kMaxLanes, 0.0f);
@@ -200,8 +197,8 @@ void AttendSplitOf(const KvSource& source, const RowBlock& block, int32_t begin,
 
 // state = softmax of the block's rows over the entries of the split that begins at entry `begin`.
 // REQUIRES: the block's last row sees `begin`.
-inline void AttendSplit(const KvSource& source, const RowBlock& block, int32_t begin, const SoftmaxState& state,
-                        const TileScratch& scratch) {
+void AttendSplit(const KvSource& source, const RowBlock& block, int32_t begin, const SoftmaxState& state,
+                 const TileScratch& scratch) {
   if (source.dtype == DType::kF32) return AttendSplitOf<FloatProducts, float>(source, block, begin, state, scratch);
 #if LUKV_HAVE_BF16_PRODUCTS
   if (source.bf16_products) return AttendSplitOf<PairProducts, uint16_t>(source, block, begin, state, scratch);
@@ -210,7 +207,7 @@ inline void AttendSplit(const KvSource& source, const RowBlock& block, int32_t b
 }
 
 // into = softmax over the entries of both. Rows that saw nothing in one of them are left as they are in the other.
-inline void MergeState(const RowBlock& block, const SoftmaxState& from, const SoftmaxState& into) {
+void MergeState(const RowBlock& block, const SoftmaxState& from, const SoftmaxState& into) {
   const FloatTag d;
   const size_t stride = PaddedDim(block.head_dim);
   for (size_t r = 0; r < static_cast<size_t>(block.rows); ++r) {
@@ -226,13 +223,13 @@ inline void MergeState(const RowBlock& block, const SoftmaxState& from, const So
   }
 }
 
-// Rows [token * group + g] of q from the activations' [tokens, n_heads * head_dim].
-inline void LoadQueries(const ConstMatrix& q, int64_t first_row, int32_t first_head, bool bf16, const RowBlock& block) {
+// Rows [token * group + g] of the block's q from the activations' [tokens, n_heads * head_dim].
+void LoadQueries(const ConstMatrix& q, bool bf16, const RowBlock& block) {
   const size_t n = static_cast<size_t>(block.head_dim);
   const size_t stride = PaddedDim(block.head_dim);
   for (int32_t r = 0; r < block.rows; ++r) {
     const float* from =
-        q.row<float>(first_row + r / block.group) + static_cast<size_t>(first_head + r % block.group) * n;
+        q.row<float>(block.first_row + r / block.group) + static_cast<size_t>(block.first_head + r % block.group) * n;
     float* to = block.q + static_cast<size_t>(r) * stride;
     if (bf16) {
       ConvertRow(from, n, reinterpret_cast<uint16_t*>(to));
@@ -243,8 +240,7 @@ inline void LoadQueries(const ConstMatrix& q, int64_t first_row, int32_t first_h
 }
 
 // The block's results to their places in the activations. Uses up the state.
-inline void StoreOutputs(const RowBlock& block, const SoftmaxState& state, int64_t first_row, int32_t first_head,
-                         const Matrix& out) {
+void StoreOutputs(const RowBlock& block, const SoftmaxState& state, const Matrix& out) {
   const FloatTag d;
   const size_t n = static_cast<size_t>(block.head_dim);
   const size_t stride = PaddedDim(block.head_dim);
@@ -253,33 +249,64 @@ inline void StoreOutputs(const RowBlock& block, const SoftmaxState& state, int64
     FloatVec lanes = hn::Load(d, state.sum + static_cast<size_t>(r) * kMaxLanes);
     const FloatVec sum = hn::SumOfLanes(d, lanes);
     for (size_t i = 0; i < stride; i += kLanes) hn::Store(hn::Div(hn::Load(d, acc + i), sum), d, acc + i);
-    float* to = out.row<float>(first_row + r / block.group) + static_cast<size_t>(first_head + r % block.group) * n;
+    float* to =
+        out.row<float>(block.first_row + r / block.group) + static_cast<size_t>(block.first_head + r % block.group) * n;
     std::memcpy(to, acc, n * sizeof(float));
   }
 }
 
-// Where a block's rows stand in the activations.
-struct BlockPlace {
-  int64_t row = 0;         // Of its first token.
-  int32_t first_head = 0;  // Query head of the group's first.
-};
-
-// The whole of a row block on one thread.
-inline void AttendBlock(const ConstMatrix& q, const KvSource& source, RowBlock block, const BlockPlace& place,
-                        const BlockScratch& scratch, const Matrix& out) {
+void BlockSplit(const ConstMatrix& q, const KvSource& source, RowBlock block, int32_t begin, const SoftmaxState& state,
+                const BlockScratch& scratch) {
   block.q = scratch.q;
-  LoadQueries(q, place.row, place.first_head, source.bf16_products, block);
+  LoadQueries(q, source.bf16_products, block);
+  AttendSplit(source, block, begin, state, scratch.tile);
+}
+
+void MergedBlock(const RowBlock& block, const SoftmaxState* splits, int64_t n, const BlockScratch& scratch,
+                 const Matrix& out) {
+  ResetState(block, scratch.total);
+  for (int64_t i = 0; i < n; ++i) MergeState(block, splits[i], scratch.total);
+  StoreOutputs(block, scratch.total, out);
+}
+
+void WholeBlock(const ConstMatrix& q, const KvSource& source, RowBlock block, const BlockScratch& scratch,
+                const Matrix& out) {
+  block.q = scratch.q;
+  LoadQueries(q, source.bf16_products, block);
   ResetState(block, scratch.total);
   const int32_t end = block.first_visible + (block.rows - 1) / block.group;
   for (int32_t begin = 0; begin < end; begin += kSplitEntries) {
     AttendSplit(source, block, begin, scratch.split, scratch.tile);
     MergeState(block, scratch.split, scratch.total);
   }
-  StoreOutputs(block, scratch.total, place.row, place.first_head, out);
+  StoreOutputs(block, scratch.total, out);
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace lukv::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
+#if HWY_ONCE
+namespace lukv::cpu {
+
+HWY_EXPORT(WholeBlock);
+HWY_EXPORT(BlockSplit);
+HWY_EXPORT(MergedBlock);
+
+void AttendBlock(const OpContext& context, const ConstMatrix& q, const KvSource& source, const RowBlock& block,
+                 const BlockScratch& scratch, const Matrix& out) {
+  LUKV_DISPATCH(context, WholeBlock)(q, source, block, scratch, out);
+}
+
+void AttendBlockSplit(const OpContext& context, const ConstMatrix& q, const KvSource& source, const RowBlock& block,
+                      int32_t begin, const SoftmaxState& state, const BlockScratch& scratch) {
+  LUKV_DISPATCH(context, BlockSplit)(q, source, block, begin, state, scratch);
+}
+
+void MergeBlockSplits(const OpContext& context, const RowBlock& block, const SoftmaxState* splits, int64_t n,
+                      const BlockScratch& scratch, const Matrix& out) {
+  LUKV_DISPATCH(context, MergedBlock)(block, splits, n, scratch, out);
+}
+
+}  // namespace lukv::cpu
 #endif
