@@ -48,12 +48,12 @@ metrics=$(address metrics)
 "$bin/lukv-client" health --server "$server" >&2
 
 # A real long text that is at hand: the licence of this repository, about 2,200 tokens.
-question='Question: On what basis does the Licensor provide the Work?
-Answer: Unless required by applicable law or agreed to in writing, Licensor provides the Work on an'
+question='Question: What does the license allow in section 4, Redistribution?
+Answer: You may reproduce and distribute copies of the'
 { cat "$root/LICENSE"; printf '\n\n%s' "$question"; } >"$work/prompt.txt"
 say "asking about the Apache licence ($(wc -w <"$root/LICENSE") words)"
 printf '%s' "$question"
-"$bin/lukv-client" --server "$server" --prompt-file "$work/prompt.txt" --max-tokens 48 --temperature 0 --stop $'\n' --stream
+"$bin/lukv-client" --server "$server" --prompt-file "$work/prompt.txt" --max-tokens 40 --temperature 0 --stop $'\n\n' --stream
 
 say "some of http://$metrics/metrics"
 curl --silent --fail "http://$metrics/metrics" >"$work/metrics.txt"
