@@ -13,8 +13,10 @@ namespace lukv {
 
 // Arithmetic of the linear layers.
 enum class CpuCompute : uint8_t {
-  // Quantised weights: activations are quantised to int8 in blocks of 32 with one f32 scale each, products are summed
-  // in integers. Float weights: f32 activations. Fast; mean KL against kF32 is measured by tools/accuracy.
+  // Quantised weights: activations are quantised in blocks of 32 with one f32 scale each, to one int8 digit or, where a
+  // block holds values that are large for their row, to two (15 bits); products are summed in integers. Float weights:
+  // f32 activations. A row with a NaN or an infinity gives NaN outputs. Fast; how near it is to kF32 is measured by
+  // tests/engine/model/demo_logits_test.cc.
   kInt8,
   // Weights are dequantised to f32, activations stay f32.
   kF32,

@@ -77,16 +77,17 @@ class LinearRun {
     int8_ = Int8Tiles(rows_, any_int8_ ? inputs_ : 0, memory);
     float_ = FloatTiles{rows_, inputs_, reinterpret_cast<float*>(memory + int8_bytes)};
     if (any_int8_) {
-      // Few rows are done before another thread would have heard of them.
-      constexpr int64_t kRowsPerTask = 16;
+      const auto quantize = [&](int64_t task, int) {
+        const int64_t first = task * kQuantizeRows;
+        QuantizeRows(args_.in, first, std::min(kQuantizeRows, rows_ - first), int8_, context_);
+      };
+      const int64_t tasks = (rows_ + kQuantizeRows - 1) / kQuantizeRows;
+      // Little work is done before another thread would have heard of it.
       constexpr int64_t kSerialElements = 8192;
-      if (rows_ * inputs_ <= kSerialElements && rows_ <= kTileRows) {
-        QuantizeRows(args_.in, 0, rows_, int8_, context_);
+      if (rows_ * inputs_ <= kSerialElements) {
+        for (int64_t task = 0; task < tasks; ++task) quantize(task, 0);
       } else {
-        context_.pool.ParallelFor((rows_ + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
-          const int64_t first = task * kRowsPerTask;
-          QuantizeRows(args_.in, first, std::min(kRowsPerTask, rows_ - first), int8_, context_);
-        });
+        context_.pool.ParallelFor(tasks, quantize);
       }
     }
     if (any_float_) {

@@ -15,15 +15,29 @@ namespace lukv::cpu {
 
 inline constexpr int64_t kTileRows = 64;
 
-// Activations of one tile, quantised in blocks of 32: x = scale * value, |value| <= 127. All are [blocks][rows] so that
-// a kernel that goes through the blocks reads each as one stream.
-struct Int8Tile {
-  int64_t rows = 0;
+// One digit of the activations of a tile. The arrays are [blocks][rows] so that a kernel that goes through the blocks
+// reads each as one stream.
+struct Int8Digit {
   int8_t* values = nullptr;              // [blocks][rows][32]
   float* scales = nullptr;               // [blocks][rows]
-  float* scaled_sums = nullptr;          // [blocks][rows]: scale * sum of the block's values
-  int32_t* negated_sums = nullptr;       // [blocks][rows]
+  int32_t* negated_sums = nullptr;       // [blocks][rows]: of the block's values
   int32_t* negated_half_sums = nullptr;  // [blocks][rows][2]: of the first and the last 16
+
+  // The arrays from element i of [blocks][rows] on.
+  Int8Digit From(size_t i) const {
+    return {values + i * kBlock, scales + i, negated_sums + i, negated_half_sums + i * 2};
+  }
+};
+
+// Activations of one tile, quantised in blocks of 32. A block is written with one int8 digit per activation,
+// x = scale * value, or with two, x = scale * value + scale' * value' with scale' = scale / 128 (QuantizeRows says
+// which). A block that holds a NaN or an infinity has NaN for its scale, and so have all outputs of its row.
+struct Int8Tile {
+  int64_t rows = 0;
+  Int8Digit first;
+  Int8Digit second;              // Written only for the blocks that have two digits.
+  uint16_t* fine = nullptr;      // [blocks][4]: bit i of word w = the block of row 16 * w + i has two digits
+  float* scaled_sums = nullptr;  // [blocks][rows]: the sum of the block as it was written
 };
 
 // The tiles of a matrix, in memory that the caller owns.
@@ -47,7 +61,10 @@ struct FloatTiles {
   float* values;
 };
 
-// Fills rows [first, first + count) of the tiles. REQUIRES: they lie in one tile.
+// Rows that are quantised in one call, as one word of Int8Tile::fine.
+inline constexpr int64_t kQuantizeRows = 16;
+
+// Fills rows [first, first + count) of the tiles. REQUIRES: first is a multiple of kQuantizeRows, count is not more.
 void QuantizeRows(const ConstMatrix& in, int64_t first, int64_t count, const Int8Tiles& tiles, OpContext& context);
 
 // Fills tile t.

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <random>
 #include <string>
@@ -64,16 +65,37 @@ Rows RandomActivations(int64_t rows, int64_t cols, std::mt19937& random) {
   return x;
 }
 
-// What the int8 path sees: blocks of 32, scale = absmax / 127, rounded to nearest even.
+// How the int8 path rounds the block of row r that begins at `begin`.
+struct BlockRounding {
+  BlockRounding(const Rows& x, int64_t r, int64_t begin) {
+    for (int64_t c = begin; c < begin + 32; ++c) absmax = std::max(absmax, std::abs(x.at(r, c)));
+    double squares = 0;
+    for (int64_t c = 0; c < x.cols; ++c) squares += static_cast<double>(x.at(r, c)) * x.at(r, c);
+    fine = absmax > 4 * std::sqrt(squares / static_cast<double>(x.cols));
+    steps = fine ? 127 * 128 + 63 : 127;
+  }
+  float absmax = 0;
+  bool fine = false;  // Two digits.
+  float steps = 0;    // absmax / steps is the distance of two values.
+};
+
+int64_t FineBlocks(const Rows& x) {
+  int64_t n = 0;
+  for (int64_t r = 0; r < x.rows; ++r) {
+    for (int64_t begin = 0; begin < x.cols; begin += 32) n += BlockRounding(x, r, begin).fine;
+  }
+  return n;
+}
+
+// What the int8 path sees: blocks of 32, rounded to the nearest step, ties to even.
 Rows QuantizedActivations(const Rows& x) {
   Rows result = x;
   for (int64_t r = 0; r < x.rows; ++r) {
     for (int64_t begin = 0; begin < x.cols; begin += 32) {
-      float absmax = 0;
-      for (int64_t c = begin; c < begin + 32; ++c) absmax = std::max(absmax, std::abs(x.at(r, c)));
+      const BlockRounding block(x, r, begin);
       for (int64_t c = begin; c < begin + 32; ++c) {
-        const float inverse = absmax > 0 ? 127.0f / absmax : 0.0f;
-        result.at(r, c) = (absmax / 127.0f) * std::nearbyint(x.at(r, c) * inverse);
+        const float inverse = block.absmax > 0 ? block.steps / block.absmax : 0.0f;
+        result.at(r, c) = (block.absmax / block.steps) * std::nearbyint(x.at(r, c) * inverse);
       }
     }
   }
@@ -84,13 +106,10 @@ Rows QuantizedActivations(const Rows& x) {
 double QuantizationBound(const float* w, const Rows& x, int64_t r) {
   double bound = 0;
   for (int64_t begin = 0; begin < x.cols; begin += 32) {
-    double absmax = 0;
+    const BlockRounding block(x, r, begin);
     double weights = 0;
-    for (int64_t c = begin; c < begin + 32; ++c) {
-      absmax = std::max<double>(absmax, std::abs(x.at(r, c)));
-      weights += std::abs(w[c]);
-    }
-    bound += weights * absmax / 254;
+    for (int64_t c = begin; c < begin + 32; ++c) weights += std::abs(w[c]);
+    bound += weights * static_cast<double>(block.absmax) / (2 * static_cast<double>(block.steps));
   }
   return bound;
 }
@@ -233,6 +252,59 @@ TEST_P(LinearTest, StackedPartsOfDifferentTypes) {
   }
 }
 
+// Every position of a block in a row and of a row in a tile can have a second digit.
+TEST_P(LinearTest, BlocksThatAreLargeForTheirRow) {
+  const auto backend = MakeBackend();
+  if (backend == nullptr) return;
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal;
+  for (const DType dtype : {DType::kQ4_0, DType::kQ4_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+    const RandomTensor tensor = MakeRandomTensor(dtype, 21, 768, random);
+    const auto weight = Pack(*backend, {tensor.view()});
+    Rows x(70, 768, 0);
+    for (int64_t r = 0; r < x.rows; ++r) {
+      for (int64_t c = 0; c < x.cols; ++c) x.at(r, c) = normal(random) * (c / 32 == r % 24 ? 20.0f : 1.0f);
+    }
+    ASSERT_EQ(FineBlocks(x), x.rows);
+    Rows out(70, 21, 0);
+    ASSERT_TRUE(backend->Linear({.weight = weight.get(), .in = x.matrix(), .out = out.matrix()}).ok());
+    ExpectProduct(tensor, x, out, 0, {}, nullptr);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(LinearTest, NanAndInfinityReachEveryOutputOfTheirRow) {
+  const auto backend = MakeBackend();
+  if (backend == nullptr) return;
+  std::mt19937 random(9);
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const DType dtype : kAllTypes) {
+    const RandomTensor tensor = MakeRandomTensor(dtype, 21, 512, random);
+    const auto weight = Pack(*backend, {tensor.view()});
+    Rows x = RandomActivations(20, 512, random);
+    Rows clean_out(20, 21, 0);
+    ASSERT_TRUE(backend->Linear({.weight = weight.get(), .in = x.matrix(), .out = clean_out.matrix()}).ok());
+    // First, inner and last values of blocks.
+    x.at(3, 0) = kNan;
+    x.at(4, 77) = -kNan;
+    x.at(7, 511) = kInfinity;
+    x.at(19, 32) = -kInfinity;
+    Rows out(20, 21, 0);
+    ASSERT_TRUE(backend->Linear({.weight = weight.get(), .in = x.matrix(), .out = out.matrix()}).ok());
+    for (const int64_t r : {3, 4, 7, 19}) {
+      for (int64_t n = 0; n < 21; ++n) {
+        // f32 products may be infinite instead.
+        EXPECT_TRUE(std::isnan(out.at(r, n)) || (!Int8(dtype) && std::isinf(out.at(r, n))))
+            << Traits(dtype).name << " row " << r << " output " << n << ": " << out.at(r, n);
+        clean_out.at(r, n) = out.at(r, n);
+      }
+    }
+    EXPECT_EQ(std::memcmp(out.data.data(), clean_out.data.data(), out.data.size() * sizeof(float)), 0)
+        << Traits(dtype).name;
+  }
+}
+
 // The same bits for a row alone, in a batch of any size, and with any number of threads.
 TEST_P(LinearTest, ARowDoesNotDependOnTheOthers) {
   const auto backend = MakeBackend(2);
@@ -243,6 +315,7 @@ TEST_P(LinearTest, ARowDoesNotDependOnTheOthers) {
     const RandomTensor tensor = MakeRandomTensor(dtype, 403, 512, random);
     const auto weight = Pack(*backend, {tensor.view()});
     const Rows x = RandomActivations(150, 512, random);
+    ASSERT_GT(FineBlocks(x), 100);
     Rows out(150, 403, 0);
     ASSERT_TRUE(backend->Linear({.weight = weight.get(), .in = x.matrix(), .out = out.matrix()}).ok());
     Rows single_out(150, 403, 0);
