@@ -48,7 +48,7 @@ EngineLoop::EngineLoop(EngineParts parts, std::vector<TokenId> end_tokens, const
 
 EngineLoop::~EngineLoop() {
   {
-    absl::MutexLock lock(&mailbox_->mutex);
+    MutexLock lock(&mailbox_->mutex);
     mailbox_->inbox.stop = true;
   }
   thread_.join();
@@ -67,12 +67,12 @@ Ticket EngineLoop::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) 
   const Usage usage = entry->usage;
   absl::Status refused = CheckFits(*entry);
   outbox->SetOnSpace([mailbox = mailbox_] {
-    absl::MutexLock lock(&mailbox->mutex);
+    MutexLock lock(&mailbox->mutex);
     mailbox->inbox.space = true;
   });
   Ticket ticket;
   {
-    absl::MutexLock lock(&mailbox_->mutex);
+    MutexLock lock(&mailbox_->mutex);
     ticket = mailbox_->next_ticket++;
     entry->ticket = ticket;
     if (refused.ok() && mailbox_->queued >= options_.max_queued_requests) {
@@ -89,17 +89,17 @@ Ticket EngineLoop::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) 
 }
 
 void EngineLoop::Cancel(Ticket ticket) {
-  absl::MutexLock lock(&mailbox_->mutex);
+  MutexLock lock(&mailbox_->mutex);
   mailbox_->inbox.cancelled.push_back(ticket);
 }
 
 void EngineLoop::Finish(Ticket ticket, int32_t sample, int32_t tokens) {
-  absl::MutexLock lock(&mailbox_->mutex);
+  MutexLock lock(&mailbox_->mutex);
   mailbox_->inbox.finished.push_back({.ticket = ticket, .sample = sample, .tokens = tokens});
 }
 
 EngineStats EngineLoop::Stats() const {
-  absl::MutexLock lock(&mailbox_->mutex);
+  MutexLock lock(&mailbox_->mutex);
   EngineStats stats = mailbox_->stats;
   stats.waiting = mailbox_->queued;
   return stats;
@@ -167,11 +167,10 @@ EngineLoop::Inbox EngineLoop::WaitForInbox(bool idle) {
   absl::Time wake = absl::InfiniteFuture();
   for (const RequestPtr& request : waiting_) wake = std::min(wake, request->request.deadline);
   for (const auto& [ticket, request] : admitted_) wake = std::min(wake, request->request.deadline);
-  absl::MutexLock lock(&mailbox_->mutex);
+  MutexLock lock(&mailbox_->mutex);
   if (idle) {
-    mailbox_->mutex.AwaitWithDeadline(absl::Condition(
-                                          +[](Inbox* inbox) { return !inbox->empty(); }, &mailbox_->inbox),
-                                      wake);
+    Inbox& waiting_for = mailbox_->inbox;
+    mailbox_->mutex.AwaitWithDeadline([&] { return !waiting_for.empty(); }, wake);
   }
   return std::exchange(mailbox_->inbox, Inbox());
 }
@@ -256,7 +255,7 @@ void EngineLoop::Admit(int32_t requests) {
     admitted_.emplace(ticket, std::move(request));
   }
   {
-    absl::MutexLock lock(&mailbox_->mutex);
+    MutexLock lock(&mailbox_->mutex);
     mailbox_->queued -= requests;
   }
   if (const absl::Status status = StartGroup(group); !status.ok()) {
@@ -393,7 +392,7 @@ void EngineLoop::End(Ticket ticket, const absl::Status& status) {
     const RequestPtr request = std::move(*waiting);
     waiting_.erase(waiting);
     {
-      absl::MutexLock lock(&mailbox_->mutex);
+      MutexLock lock(&mailbox_->mutex);
       --mailbox_->queued;
     }
     request->usage.queue = absl::Now() - request->submitted;
@@ -449,7 +448,7 @@ void EngineLoop::PublishStats() {
     }
   }
   counters_.pages_used = parts_.runner->pool().used();
-  absl::MutexLock lock(&mailbox_->mutex);
+  MutexLock lock(&mailbox_->mutex);
   mailbox_->stats = counters_;
 }
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "engine/kv/head_page_table.h"
@@ -86,7 +86,7 @@ class EngineLoop final : public Engine {
   // What the loop's thread shares with others. Outboxes hold on to it, as a consumer may report space after the engine
   // has gone.
   struct Mailbox {
-    absl::Mutex mutex;
+    Mutex mutex;
     Inbox inbox ABSL_GUARDED_BY(mutex);
     Ticket next_ticket ABSL_GUARDED_BY(mutex) = 1;
     int32_t queued ABSL_GUARDED_BY(mutex) = 0;  // Submitted and not admitted.

@@ -13,7 +13,7 @@ Outbox::Outbox(size_t capacity, std::function<void()> on_ready) : capacity_(capa
 void Outbox::Push(Event event) {
   bool was_empty;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     LUKV_CHECK(!done_);
     was_empty = events_.empty();
     done_ = std::holds_alternative<DoneEvent>(event);
@@ -23,14 +23,14 @@ void Outbox::Push(Event event) {
 }
 
 bool Outbox::HasSpace(size_t events) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (events_.empty() || events_.size() + events <= capacity_) return true;
   refused_ = true;
   return false;
 }
 
 void Outbox::SetOnSpace(std::function<void()> on_space) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   on_space_ = std::move(on_space);
 }
 
@@ -46,7 +46,7 @@ std::vector<Event> Outbox::Take() {
   std::function<void()> on_space;
   std::vector<Event> taken;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     taken = TakeLocked(on_space);
   }
   if (on_space) on_space();
@@ -57,10 +57,8 @@ std::vector<Event> Outbox::WaitAndTake(absl::Time deadline) {
   std::function<void()> on_space;
   std::vector<Event> taken;
   {
-    absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithDeadline(absl::Condition(
-                                 +[](std::vector<Event>* events) { return !events->empty(); }, &events_),
-                             deadline);
+    MutexLock lock(&mutex_);
+    mutex_.AwaitWithDeadline([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !events_.empty(); }, deadline);
     taken = TakeLocked(on_space);
   }
   if (on_space) on_space();

@@ -8,7 +8,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 #include "absl/time/time.h"
 #include "engine/request.h"
 
@@ -51,7 +51,7 @@ class Outbox {
 
   const size_t capacity_;
   const std::function<void()> on_ready_;
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);
   bool refused_ ABSL_GUARDED_BY(mutex_) = false;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;

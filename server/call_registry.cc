@@ -7,7 +7,7 @@
 namespace lukv {
 
 absl::Status CallRegistry::Add(const std::string& id, std::weak_ptr<AbortableCall> call) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (closed_) return absl::UnavailableError("the server is shutting down");
   if (!calls_.emplace(id, std::move(call)).second) {
     return absl::AlreadyExistsError(absl::StrCat("a call with request_id ", id, " is still running"));
@@ -16,26 +16,26 @@ absl::Status CallRegistry::Add(const std::string& id, std::weak_ptr<AbortableCal
 }
 
 void CallRegistry::Remove(const std::string& id) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   calls_.erase(id);
 }
 
 void CallRegistry::Close() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   closed_ = true;
 }
 
 bool CallRegistry::WaitUntilEmpty(absl::Time deadline) {
   const auto empty = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return calls_.empty(); };
-  absl::MutexLock lock(&mutex_);
-  return mutex_.AwaitWithDeadline(absl::Condition(&empty), deadline);
+  MutexLock lock(&mutex_);
+  return mutex_.AwaitWithDeadline(empty, deadline);
 }
 
 void CallRegistry::AbortAll(const absl::Status& status) {
   // Abort takes the call's own lock, under which calls come here.
   std::vector<std::shared_ptr<AbortableCall>> calls;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     for (const auto& [id, weak] : calls_) {
       if (std::shared_ptr<AbortableCall> call = weak.lock()) calls.push_back(std::move(call));
     }

@@ -8,7 +8,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 #include "absl/time/time.h"
 
 namespace lukv {
@@ -35,7 +35,7 @@ class CallRegistry {
   void AbortAll(const absl::Status& status);
 
  private:
-  absl::Mutex mutex_;
+  Mutex mutex_;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::unordered_map<std::string, std::weak_ptr<AbortableCall>> calls_ ABSL_GUARDED_BY(mutex_);
 };

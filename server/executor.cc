@@ -8,14 +8,14 @@ Executor::Executor() : thread_([this] { Run(); }) {}
 
 Executor::~Executor() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     stop_ = true;
   }
   thread_.join();
 }
 
 void Executor::Post(std::function<void()> job) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   jobs_.push_back(std::move(job));
 }
 
@@ -24,8 +24,8 @@ void Executor::Run() {
   while (true) {
     std::vector<std::function<void()>> jobs;
     {
-      absl::MutexLock lock(&mutex_);
-      mutex_.Await(absl::Condition(&has_work));
+      MutexLock lock(&mutex_);
+      mutex_.Await(has_work);
       if (jobs_.empty()) return;
       jobs.swap(jobs_);
     }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 
 namespace lukv {
 
@@ -25,7 +25,7 @@ class Executor {
  private:
   void Run();
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::vector<std::function<void()>> jobs_ ABSL_GUARDED_BY(mutex_);
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;

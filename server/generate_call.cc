@@ -43,7 +43,7 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateCall::Start(const CallCo
 }
 
 void GenerateCall::Submit(GenerateInput input) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   ValidRequest& request = input.request;
   id_ = request.id;
   stops_ = std::move(input.stop);
@@ -67,7 +67,7 @@ void GenerateCall::Submit(GenerateInput input) {
 }
 
 void GenerateCall::Pump() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (writing_ || ended_) return;
   response_.Clear();
   const std::optional<DoneEvent> done = Consume(outbox_->Take());
@@ -205,7 +205,7 @@ void GenerateCall::Account(const DoneEvent& done, const absl::Status& status) {
 
 void GenerateCall::OnWriteDone(bool ok) {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     writing_ = false;
     if (!ok) {
       broken_ = true;
@@ -216,13 +216,13 @@ void GenerateCall::OnWriteDone(bool ok) {
 }
 
 void GenerateCall::OnCancel() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   broken_ = true;
   if (!ended_) context_.engine->Cancel(ticket_);
 }
 
 void GenerateCall::Abort(const absl::Status& status) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (ended_) return;
   abort_status_ = status;
   context_.engine->Cancel(ticket_);

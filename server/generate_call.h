@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "lukv/v1/inference.pb.h"
@@ -80,7 +80,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   std::shared_ptr<Outbox> outbox_;
   std::shared_ptr<GenerateCall> self_;
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   Ticket ticket_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Sample> samples_ ABSL_GUARDED_BY(mutex_);
   v1::GenerateResponse response_ ABSL_GUARDED_BY(mutex_);  // gRPC reads it while writing_.

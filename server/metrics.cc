@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 
 namespace lukv {
 namespace {
@@ -83,13 +83,13 @@ class EngineCollector : public prometheus::Collectable {
   explicit EngineCollector(Labels labels) : labels_(std::move(labels)) {}
 
   void Set(const Engine* engine, int32_t page_tokens) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     engine_ = engine;
     page_tokens_ = page_tokens;
   }
 
   std::vector<MetricFamily> Collect() const override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     const EngineStats stats = engine_ != nullptr ? engine_->Stats() : EngineStats{};
     const double total = stats.pages_total;
     Labels cache = labels_;
@@ -117,7 +117,7 @@ class EngineCollector : public prometheus::Collectable {
 
  private:
   const Labels labels_;
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   const Engine* engine_ ABSL_GUARDED_BY(mutex_) = nullptr;
   int32_t page_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -7,16 +7,16 @@ namespace lukv {
 StopSignals::StopSignals() : thread_([this](int signal) { OnSignal(signal); }) {}
 
 void StopSignals::OnSignal(int signal) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (signalled_) std::_Exit(128 + signal);
   if (!waited_for_) std::_Exit(0);
   signalled_ = true;
 }
 
 void StopSignals::Wait() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   waited_for_ = true;
-  mutex_.Await(absl::Condition(&signalled_));
+  mutex_.Await([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return signalled_; });
 }
 
 }  // namespace lukv

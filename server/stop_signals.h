@@ -2,7 +2,7 @@
 #pragma once
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 #include "base/signal_thread.h"
 
 namespace lukv {
@@ -18,7 +18,7 @@ class StopSignals {
  private:
   void OnSignal(int signal);
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   bool waited_for_ ABSL_GUARDED_BY(mutex_) = false;
   bool signalled_ ABSL_GUARDED_BY(mutex_) = false;
   SignalThread thread_;

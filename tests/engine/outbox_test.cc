@@ -83,17 +83,17 @@ TEST(Outbox, CarriesAStreamBetweenThreadsWithinItsCapacity) {
   constexpr int kEvents = 20000;
   constexpr size_t kCapacity = 4;
   Outbox box(kCapacity, nullptr);
-  absl::Mutex mutex;
+  Mutex mutex;
   bool space = false;
   box.SetOnSpace([&] {
-    absl::MutexLock lock(&mutex);
+    MutexLock lock(&mutex);
     space = true;
   });
   std::thread producer([&] {
     for (int i = 0; i < kEvents; ++i) {
       while (!box.HasSpace(1)) {
-        absl::MutexLock lock(&mutex);
-        mutex.Await(absl::Condition(&space));
+        MutexLock lock(&mutex);
+        mutex.Await([&] { return space; });
         space = false;
       }
       box.Push(Token(i));

@@ -31,7 +31,7 @@ FakeEngine::FakeEngine(std::vector<TokenId> end_tokens, Script script)
 
 FakeEngine::~FakeEngine() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     stop_ = true;
   }
   thread_.join();
@@ -39,10 +39,10 @@ FakeEngine::~FakeEngine() {
 
 Ticket FakeEngine::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) {
   outbox->SetOnSpace([this] {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     for (auto& [ticket, parked] : requests_) parked.parked = false;
   });
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (!refuse_next_.ok()) {
     outbox->Push(DoneEvent{.status = std::exchange(refuse_next_, absl::OkStatus())});
     return next_ticket_++;
@@ -54,12 +54,12 @@ Ticket FakeEngine::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) 
 }
 
 void FakeEngine::Cancel(Ticket ticket) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (auto found = requests_.find(ticket); found != requests_.end()) found->second.cancelled = true;
 }
 
 void FakeEngine::Finish(Ticket ticket, int32_t sample, int32_t tokens) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   auto found = requests_.find(ticket);
   if (found == requests_.end() || found->second.samples[sample].finished) return;
   Sample& ended = found->second.samples[sample];
@@ -69,7 +69,7 @@ void FakeEngine::Finish(Ticket ticket, int32_t sample, int32_t tokens) {
 }
 
 EngineStats FakeEngine::Stats() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto running = static_cast<int32_t>(requests_.size());
   return {.running = running,
           .pages_total = 100,
@@ -78,12 +78,12 @@ EngineStats FakeEngine::Stats() const {
 }
 
 void FakeEngine::SetGate(bool open) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   open_ = open;
 }
 
 void FakeEngine::RefuseNext(absl::Status status) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   refuse_next_ = std::move(status);
 }
 
@@ -93,13 +93,13 @@ bool FakeEngine::WaitUntilParkedOr(int64_t tokens) {
            std::all_of(requests_.begin(), requests_.end(), [](const auto& entry) { return entry.second.parked; });
   };
   const auto condition = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return tokens_made_ >= tokens || parked(); };
-  absl::MutexLock lock(&mutex_);
-  mutex_.Await(absl::Condition(&condition));
+  MutexLock lock(&mutex_);
+  mutex_.Await(condition);
   return parked();
 }
 
 int64_t FakeEngine::tokens_made() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return tokens_made_;
 }
 
@@ -110,11 +110,11 @@ bool FakeEngine::Runnable() const {
 
 void FakeEngine::Run() {
   const auto wake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stop_ || Runnable(); };
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   while (true) {
     absl::Time deadline = absl::InfiniteFuture();
     for (const auto& [ticket, request] : requests_) deadline = std::min(deadline, request.request.deadline);
-    mutex_.AwaitWithDeadline(absl::Condition(&wake), deadline);
+    mutex_.AwaitWithDeadline(wake, deadline);
     for (auto it = requests_.begin(); it != requests_.end();) {
       if (stop_) it->second.cancelled = true;
       it = Step(it->second) ? requests_.erase(it) : std::next(it);

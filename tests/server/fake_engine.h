@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 #include "engine/engine.h"
 
 namespace lukv {
@@ -62,7 +62,7 @@ class FakeEngine final : public Engine {
   const std::vector<TokenId> end_tokens_;
   const Script script_;
   ModelInfo info_;
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::map<Ticket, Request> requests_ ABSL_GUARDED_BY(mutex_);
   Ticket next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
   bool open_ ABSL_GUARDED_BY(mutex_) = true;

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 #include "base/signal_thread.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "tools/client/generate.h"
@@ -23,19 +23,19 @@ class Interruption {
   explicit Interruption(grpc::ClientContext& context) : thread_([this, &context](int) { OnSignal(context); }) {}
 
   bool happened() const {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return happened_;
   }
 
  private:
   void OnSignal(grpc::ClientContext& context) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (happened_) std::_Exit(kInterrupted);
     happened_ = true;
     context.TryCancel();
   }
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   bool happened_ ABSL_GUARDED_BY(mutex_) = false;
   SignalThread thread_;
 };
