@@ -10,8 +10,6 @@ class App;
 
 namespace lukv {
 
-inline constexpr char kVersion[] = "0.1.0";
-
 // The program ends here: after --help or --version (exit code 0, text for stdout), or because a setting is wrong (2,
 // one line for stderr).
 struct ExitRequest {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "base/mutex.h"
 #include "absl/time/time.h"
+#include "base/mutex.h"
 #include "engine/engine.h"
 #include "engine/kv/head_page_table.h"
 #include "engine/model/model.h"

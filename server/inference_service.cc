@@ -7,7 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "base/settings.h"
+#include "base/version.h"
 #include "engine/tokenizer/unicode.h"
 #include "server/generate_call.h"
 #include "server/grpc_status.h"

@@ -6,8 +6,8 @@
 #include <memory>
 
 #include "absl/base/thread_annotations.h"
-#include "base/mutex.h"
 #include "absl/time/time.h"
+#include "base/mutex.h"
 #include "lukv/v1/inference.grpc.pb.h"
 #include "server/call_registry.h"
 #include "server/executor.h"

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/version.h"
 #include "server/config.h"
 #include "server/load_model.h"
 #include "server/log.h"

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -11,8 +12,8 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/settings.h"
 #include "base/status_macros.h"
-#include "base/version.h"
 #include "engine/model/model.h"
 #include "engine/model/runner.h"
 #include "engine/model/weight_source.h"
@@ -173,8 +174,8 @@ int Main(int argc, char** argv) {
   BenchOptions options;
   CLI::App app(
       "Speed of a model in this process: prefill of random ids, then decode steps after them.\n"
-      "Prints the median of the repeats; one run before them does not count.");
-  app.set_version_flag("--version", std::string("lukv-bench ") + kVersion);
+      "Prints the median of the repeats; one run before them does not count.",
+      "lukv-bench");
   app.add_option("--model", options.model, "GGUF file or Hugging Face folder")->required();
   app.add_option("--threads", options.threads, "Compute threads; 0: one per core")->check(CLI::Range(0, 1024));
   app.add_option("--prompt", options.prompt, "Tokens of the prompt")
@@ -199,11 +200,7 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--seed", options.seed, "Of the random ids")->capture_default_str();
   app.add_flag("--json", options.json, "One JSON object instead of text");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return error.get_exit_code() == 0 ? app.exit(error) : (app.exit(error), 2);
-  }
+  if (const std::optional<ExitRequest> exit = ParseSettings(app, argc, argv)) return Exit(*exit);
   const absl::StatusOr<BenchResult> result = RunBench(options);
   if (!result.ok()) {
     std::fprintf(stderr, "lukv-bench: %s\n", std::string(result.status().message()).c_str());

@@ -22,7 +22,8 @@ std::string Message(const absl::Status& status) { return std::string(status.mess
 TEST(CpuBackend, NameSaysWhatItIs) {
   const auto int8 = MakeCpuBackend({.threads = 2});
   ASSERT_TRUE(int8.ok());
-  EXPECT_THAT((*int8)->name(), MatchesRegex("cpu \\((avx2|avx512|avx512_vnni|avx512_bf16), 2 threads, int8 activations\\)"));
+  EXPECT_THAT((*int8)->name(),
+              MatchesRegex("cpu \\((avx2|avx512|avx512_vnni|avx512_bf16), 2 threads, int8 activations\\)"));
   const auto f32 = MakeCpuBackend({.threads = 1, .compute = CpuCompute::kF32, .target = "avx2"});
   ASSERT_TRUE(f32.ok());
   EXPECT_EQ((*f32)->name(), "cpu (avx2, 1 thread, f32 activations)");
