@@ -14,6 +14,7 @@
 
 #include "absl/time/clock.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "tests/engine/faulty_backend.h"
 #include "tests/oracle/golden_files.h"
 
 namespace lukv {
@@ -329,6 +330,33 @@ TEST(Engine, OptionsAreChecked) {
   EXPECT_TRUE(create("mistral-wide", {.kv_memory_bytes = 1 << 20}).ok());
   EXPECT_EQ(create("mistral-wide", {.kv_memory_bytes = 1 << 20, .max_context = 1 << 20}).code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+// A failure of the device at every call that two requests make, one after the other: the requests in flight end with
+// INTERNAL, nothing is held, and the engine serves the next request as if nothing had happened.
+TEST(Engine, LivesOnAfterAFailureAtAnyCallOfTheBackend) {
+  const auto countdown = std::make_shared<std::atomic<int>>(-1);
+  auto created = Engine::Create(GoldenPath("models/tiny/llama-group3"),
+                                std::make_unique<FaultyBackend>(*MakeCpuBackend({.threads = 1}), countdown),
+                                EndTokens(), {.kv_memory_bytes = 1 << 20, .page_tokens = 4, .prefill_chunk = 4});
+  ASSERT_TRUE(created.ok()) << created.status();
+  Engine& engine = **created;
+  const std::vector<TokenId> expected = RunAlone(engine, Greedy({1, 2, 3, 4, 5, 6}, 3)).tokens.at(0);
+  int failures = 0;
+  for (int call = 0;; ++call) {
+    *countdown = call;
+    const Result result = RunAlone(engine, Greedy({1, 2, 3, 4, 5, 6}, 3));
+    if (*countdown >= 0) {  // The request made fewer calls than that.
+      EXPECT_TRUE(result.status.ok()) << result.status;
+      break;
+    }
+    ++failures;
+    ASSERT_EQ(result.status.code(), absl::StatusCode::kInternal) << "call " << call;
+    ASSERT_THAT(std::string(result.status.message()), HasSubstr("injected"));
+    ASSERT_TRUE(Eventually(engine, NothingHeld)) << "call " << call;
+    ASSERT_EQ(RunAlone(engine, Greedy({1, 2, 3, 4, 5, 6}, 3)).tokens.at(0), expected) << "call " << call;
+  }
+  EXPECT_GT(failures, 60);  // Two layers of prefill in two chunks and two decode steps.
 }
 
 // Random submits, cancels, finishes, deadlines and slow readers from several threads on a pool that holds few of them:
