@@ -23,8 +23,8 @@ class ABSL_LOCKABLE Mutex {
     if (waited_for) changed_.notify_all();
   }
 
-  // Waits, without the lock, until `condition` holds; it is evaluated under the lock, after Unlock by another thread.
-  // So whoever changes what others wait for must unlock next, not wait itself.
+  // Waits, without the lock, until `condition` holds; it is evaluated under the lock, whenever another thread has let
+  // go of it.
   void Await(absl::FunctionRef<bool()> condition) ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) {
     AwaitWithDeadline(condition, absl::InfiniteFuture());
   }
@@ -32,8 +32,10 @@ class ABSL_LOCKABLE Mutex {
   // The same until the deadline; returns whether the condition holds.
   bool AwaitWithDeadline(absl::FunctionRef<bool()> condition, absl::Time deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) {
     std::unique_lock<std::mutex> lock(mutex_, std::adopt_lock);
-    ++waiting_;
     bool holds = condition();
+    // Waiting lets go of the lock as Unlock does, and this thread may have changed what others wait for.
+    if (!holds && waiting_ > 0) changed_.notify_all();
+    ++waiting_;
     while (!holds) {
       if (deadline == absl::InfiniteFuture()) {
         changed_.wait(lock);
