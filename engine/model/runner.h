@@ -15,6 +15,7 @@
 #include "engine/kv/head_page_table.h"
 #include "engine/kv/page_pool.h"
 #include "engine/model/model.h"
+#include "engine/model/prefill_group.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/backend.h"
 
@@ -29,58 +30,19 @@ struct RunnerOptions {
   int32_t prefill_chunk = 512;  // Tokens of a prefill unit.
 };
 
-// A prompt to prefill. Its slots have been assigned in the page table; all of them get the same entries (n samples of
-// one request).
-struct PrefillPrompt {
-  std::span<const TokenId> tokens;  // Must outlive the group. Never empty.
-  std::vector<Slot> slots;
-  // Logits are wanted from this token on; SIZE_MAX: for the last token alone.
-  size_t logits_from = SIZE_MAX;
-};
-
-// Logits of token `token` of prompt `prompt` of the group: [vocabulary]. Called in ascending order of token.
-using LogitsSink = std::function<void(size_t prompt, size_t token, std::span<const float> logits)>;
-
-// Prompts that move through the layers together. A unit is (layer, chunk of the concatenated prompts); between two
-// units anything else may run on the device. Owns what a prefill needs beside the pages: the hidden states of all its
-// tokens, and K and V of ONE layer.
-class PrefillGroup {
- public:
-  bool done() const { return layer_ == n_layers_; }
-  int32_t tokens() const { return tokens_; }
-  // The prompt's result is not wanted any more; its slots may be released and used again.
-  void Drop(size_t prompt);
-  bool empty() const { return live_prompts_ == 0; }
-  // Device bytes held for hidden states and staging.
-  size_t bytes() const { return hidden_.bytes() + staging_k_.bytes() + staging_v_.bytes(); }
-
- private:
-  friend class ModelRunner;
-  struct Prompt {
-    std::vector<Slot> slots;
-    int32_t first_row = 0;  // Of the concatenation.
-    int32_t tokens = 0;
-    int32_t logits_from = 0;  // Token of the prompt.
-  };
-  std::vector<Prompt> prompts_;
-  size_t live_prompts_ = 0;
-  std::vector<Position> positions_;  // [tokens]
-  int32_t tokens_ = 0;
-  int32_t n_layers_ = 0;
-  int32_t layer_ = 0;
-  int32_t chunk_begin_ = 0;
-  DeviceBuffer hidden_;            // [tokens, hidden]
-  DeviceBuffer device_positions_;  // [tokens]
-  DeviceBuffer staging_k_;         // [n_kv_heads, tokens, head_dim]
-  DeviceBuffer staging_v_;
-};
-
 // One row of a decode step: `token` is appended to the slot at `position`, and the logits after it are returned. The
-// page table must have been extended by one entry for it (HeadPageTable::Append).
+// page table must have been extended by one entry for it (GrowSlot).
 struct DecodeRow {
   Slot slot;
   TokenId token = 0;
   Position position{};
+};
+
+// Sees, in each layer of a decode step, the attention weights of each row's query heads on the first n_entries entries
+// of their kv head: [rows, n_heads, n_entries]. REQUIRES: every head of every row's slot holds that many.
+struct DecodeObserver {
+  int32_t n_entries = 0;
+  std::function<absl::Status(int32_t layer, std::span<const float> weights)> on_weights;
 };
 
 class ModelRunner {
@@ -98,15 +60,33 @@ class ModelRunner {
   const ModelConfig& config() const { return model_.config; }
   const RunnerOptions& options() const { return options_; }
 
+  // Takes a free slot into use for a prompt: leases the pages that the plan's part of `context` tokens and all of
+  // `question` tokens need, with room to grow by `room` entries more. RESOURCE_EXHAUSTED: not enough pages are free.
+  absl::Status OpenSlot(const PrefillTarget& target, int32_t context, int32_t question, int32_t room);
+  // Makes an open slot n entries longer. RESOURCE_EXHAUSTED as above.
+  absl::Status GrowSlot(Slot slot, int32_t n);
+  // Pages that OpenSlot leases, and those that the slot can come to hold.
+  uint32_t PagesToOpen(const EvictionPlan* plan, int32_t context, int32_t question) const;
+
   // Embeds the prompts' tokens. Nothing is run through a layer yet.
   absl::StatusOr<PrefillGroup> BeginPrefill(std::span<const PrefillPrompt> prompts);
   // Runs the next unit. After the last unit of a layer the layer's entries are in the pages; after the last layer the
-  // logits have gone to `sink` and done() is true. REQUIRES: !group.done().
-  absl::Status RunPrefillUnit(PrefillGroup& group, const LogitsSink& sink);
+  // logits have gone to the sink and done() is true. REQUIRES: !group.done().
+  absl::Status RunPrefillUnit(PrefillGroup& group, const PrefillSinks& sinks);
+  // Both, to the end.
+  absl::Status Prefill(std::span<const PrefillPrompt> prompts, const PrefillSinks& sinks);
 
   // One token more for each row; logits: [rows, vocabulary], valid until the next call. REQUIRES: 1 <= rows <= n_slots,
   // no slot twice.
-  absl::StatusOr<std::span<const float>> Decode(std::span<const DecodeRow> rows);
+  absl::StatusOr<std::span<const float>> Decode(std::span<const DecodeRow> rows,
+                                                const DecodeObserver* observer = nullptr);
+
+  // K and V of one head's entries as f32, [length, head_dim] each. For analysis and tests.
+  struct HeadEntries {
+    std::vector<float> k;
+    std::vector<float> v;
+  };
+  absl::StatusOr<HeadEntries> ReadEntries(Slot slot, int32_t layer, int32_t kv_head);
 
  private:
   ModelRunner(const Model& model, Backend& backend, const RunnerOptions& options);
