@@ -97,6 +97,21 @@ void HeadPageTable::Append(Slot slot, int32_t n, PageLease lease) {
   state.lease.Absorb(std::move(lease));
 }
 
+void HeadPageTable::Truncate(Slot slot, int32_t generated) {
+  SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  int32_t& appended = generated_[static_cast<size_t>(Value(slot))];
+  LUKV_CHECK(state.in_use && generated >= 0 && generated <= appended);
+  std::vector<PageId> unused;
+  const size_t first = HeadIndex(slot, 0, 0);
+  for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
+    const PageId* const pages = &arena_[offset_[i]];
+    unused.insert(unused.end(), pages + geometry_.PagesFor(kept_[i] + generated),
+                  pages + geometry_.PagesFor(kept_[i] + appended));
+  }
+  appended = generated;
+  state.lease.GiveBack(std::move(unused));
+}
+
 CacheLength HeadPageTable::Length(Slot slot, int32_t layer, int32_t head) const {
   return CacheLength{kept_[HeadIndex(slot, layer, head)] + generated_[static_cast<size_t>(Value(slot))]};
 }
