@@ -366,13 +366,13 @@ const BudgetCurve* CurveSet::Get(const ScorerSettings& scorer, int32_t sink, int
   return nullptr;
 }
 
-std::string CurveSet::Names() const {
-  std::string names;
+std::vector<std::string> CurveSet::Labels() const {
+  std::vector<std::string> labels;
   for (const std::unique_ptr<BudgetCurve>& curve : curves_) {
     const CurveInfo& info = curve->info();
-    absl::StrAppend(&names, names.empty() ? "" : ", ", ScorerLabel(info.scorer, info.sink, info.window));
+    labels.push_back(ScorerLabel(info.scorer, info.sink, info.window));
   }
-  return names;
+  return labels;
 }
 
 }  // namespace lukv

@@ -263,8 +263,8 @@ TEST_F(CurveFiles, AFolderIsASetOfCurves) {
   other.kernel = 5;
   EXPECT_EQ(set->Get(other, snapkv.sink, snapkv.window), nullptr);
   const Policy ea = DefaultPolicy(Scorer::kExpectedAttention);
-  EXPECT_EQ(set->Names(),
-            ScorerLabel(ea.scorer, ea.sink, ea.window) + ", " + ScorerLabel(snapkv.scorer, snapkv.sink, snapkv.window));
+  EXPECT_EQ(set->Labels(), (std::vector<std::string>{ScorerLabel(ea.scorer, ea.sink, ea.window),
+                                                     ScorerLabel(snapkv.scorer, snapkv.sink, snapkv.window)}));
   EXPECT_FALSE(set->empty());
 }
 
