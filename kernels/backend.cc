@@ -1,88 +1,15 @@
 #include "kernels/backend.h"
 
-#include <cmath>
 #include <cstdint>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "base/status_macros.h"
+#include "kernels/argument_checks.h"
 
 namespace lukv {
 namespace {
-
-// The distribution's absl::string_view is not std::string_view.
-absl::string_view Name(DType dtype) { return {Traits(dtype).name.data(), Traits(dtype).name.size()}; }
-
-// Checks of one call; the first that fails is the one reported. Device arrays cannot be looked into, only their
-// addresses can.
-class Checks {
- public:
-  explicit Checks(absl::string_view op) : op_(op) {}
-
-  // `argument` is a member of the op's struct; `problem` completes "argument ...".
-  template <typename... Parts>
-  void Require(bool holds, absl::string_view argument, const Parts&... problem) {
-    if (holds || !status_.ok()) return;
-    status_ = absl::InvalidArgumentError(absl::StrCat(op_, ": ", argument, " ", problem...));
-  }
-
-  void Present(const void* pointer, absl::string_view argument) { Require(pointer != nullptr, argument, "is null"); }
-
-  void Equal(int64_t actual, int64_t expected, absl::string_view argument) {
-    Require(actual == expected, argument, "is ", actual, ", must be ", expected);
-  }
-
-  void Positive(int64_t actual, absl::string_view argument) {
-    Require(actual > 0, argument, "is ", actual, ", must be positive");
-  }
-
-  void InRange(int64_t actual, int64_t low, int64_t high, absl::string_view argument) {
-    Require(actual >= low && actual < high, argument, "is ", actual, ", must be in [", low, ", ", high, ")");
-  }
-
-  void Finite(float actual, absl::string_view argument) {
-    Require(std::isfinite(actual), argument, "is ", actual, ", must be finite");
-  }
-
-  void IsMatrix(const ConstMatrix& m, DType dtype, absl::string_view argument) {
-    Require(m.dtype == dtype, argument, "has dtype ", Name(m.dtype), ", must have ", Name(dtype));
-    Require(m.rows >= 0, argument, "has ", m.rows, " rows");
-    Require(m.cols > 0, argument, "has ", m.cols, " columns");
-    Require(m.rows <= 1 || m.stride >= m.cols, argument, "has stride ", m.stride, " for ", m.cols, " columns");
-    Require(m.rows == 0 || m.data != nullptr, argument, "is null");
-  }
-
-  void SameRows(const ConstMatrix& m, const ConstMatrix& like, absl::string_view argument) {
-    Require(m.rows == like.rows, argument, "has ", m.rows, " rows, must have ", like.rows);
-  }
-
-  void HasCols(const ConstMatrix& m, int64_t cols, absl::string_view argument) {
-    Require(m.cols == cols, argument, "has ", m.cols, " columns, must have ", cols);
-  }
-
-  void KvDtype(DType dtype, absl::string_view argument) {
-    Require(dtype == DType::kF32 || dtype == DType::kBF16, argument, "is ", Name(dtype), ", must be F32 or BF16");
-  }
-
-  void Heads(int32_t n_heads, int32_t n_kv_heads) {
-    Positive(n_kv_heads, "n_kv_heads");
-    Positive(n_heads, "n_heads");
-    if (!ok()) return;
-    Require(n_heads % n_kv_heads == 0, "n_heads", "is ", n_heads, ", must be a multiple of ", n_kv_heads, " kv heads");
-  }
-
-  void HeadDim(int32_t head_dim, absl::string_view argument) {
-    Require(head_dim > 0 && head_dim % 2 == 0, argument, "is ", head_dim, ", must be even and positive");
-  }
-
-  bool ok() const { return status_.ok(); }
-  absl::Status status() && { return std::move(status_); }
-
- private:
-  const absl::string_view op_;
-  absl::Status status_;
-};
 
 void CheckQkv(const QkvArgs& qkv, DType activation, Checks& checks) {
   checks.Heads(qkv.n_heads, qkv.n_kv_heads);
@@ -98,50 +25,10 @@ void CheckQkv(const QkvArgs& qkv, DType activation, Checks& checks) {
   checks.Require(qkv.norm_epsilon >= 0, "norm_epsilon", "is ", qkv.norm_epsilon);
 }
 
-void CheckStaging(const StagingView& staging, Checks& checks) {
-  checks.Present(staging.k, "staging.k");
-  checks.Present(staging.v, "staging.v");
-  checks.KvDtype(staging.dtype, "staging.dtype");
-  checks.Positive(staging.capacity, "staging.capacity");
-  checks.Positive(staging.n_kv_heads, "staging.n_kv_heads");
-  checks.HeadDim(staging.head_dim, "staging.head_dim");
-}
-
-void CheckPages(const PageStoreView& pages, Checks& checks) {
-  checks.Present(pages.base, "pages.base");
-  checks.KvDtype(pages.dtype, "pages.dtype");
-  checks.Positive(pages.page_tokens, "pages.page_tokens");
-  checks.HeadDim(pages.head_dim, "pages.head_dim");
-  checks.Positive(pages.n_pages, "pages.n_pages");
-}
-
-void CheckTable(const PageTableView& table, int32_t layer, Checks& checks) {
-  checks.Present(table.arena, "table.arena");
-  checks.Present(table.offset, "table.offset");
-  checks.Present(table.kept, "table.kept");
-  checks.Present(table.generated, "table.generated");
-  checks.Positive(table.n_slots, "table.n_slots");
-  checks.Positive(table.n_layers, "table.n_layers");
-  checks.Positive(table.n_kv_heads, "table.n_kv_heads");
-  checks.InRange(layer, 0, table.n_layers, "layer");
-}
-
-void CheckSequences(const SequenceRows& sequences, int64_t rows, const PageTableView& table, Checks& checks) {
-  checks.InRange(sequences.n_sequences, rows == 0 ? 0 : 1, int64_t{table.n_slots} + 1, "sequences.n_sequences");
-  if (sequences.n_sequences == 0) return;
-  checks.Present(sequences.slots, "sequences.slots");
-  checks.Present(sequences.row_start, "sequences.row_start");
-}
-
-void CheckQueries(const ConstMatrix& q, int32_t n_heads, int32_t n_kv_heads, int32_t head_dim, float scale,
-                  const Matrix& out, DType activation, Checks& checks) {
-  checks.Heads(n_heads, n_kv_heads);
-  checks.IsMatrix(q, activation, "q");
-  checks.HasCols(q, int64_t{n_heads} * head_dim, "q");
+void CheckOutLikeQueries(const ConstMatrix& q, const Matrix& out, DType activation, Checks& checks) {
   checks.IsMatrix(out, activation, "out");
   checks.SameRows(out, q, "out");
   checks.HasCols(out, q.cols, "out");
-  checks.Require(std::isfinite(scale) && scale > 0, "scale", "is ", scale, ", must be positive and finite");
 }
 
 void CheckSegments(const PrefillAttentionArgs& args, Checks& checks) {
@@ -239,8 +126,9 @@ absl::Status Backend::RopeStage(const RopeStageArgs& args) {
 absl::Status Backend::PrefillAttention(const PrefillAttentionArgs& args) {
   Checks checks("PrefillAttention");
   CheckStaging(args.staging, checks);
-  CheckQueries(args.q, args.n_heads, args.staging.n_kv_heads, args.staging.head_dim, args.scale, args.out,
-               activation_dtype(), checks);
+  CheckQueries(args.q, args.n_heads, args.staging.n_kv_heads, args.staging.head_dim, args.scale, activation_dtype(),
+               checks);
+  CheckOutLikeQueries(args.q, args.out, activation_dtype(), checks);
   CheckSegments(args, checks);
   LUKV_RETURN_IF_ERROR(std::move(checks).status());
   return args.q.rows == 0 || args.n_segments == 0 ? absl::OkStatus() : DoPrefillAttention(args);
@@ -262,8 +150,9 @@ absl::Status Backend::PagedAttention(const PagedAttentionArgs& args) {
   Checks checks("PagedAttention");
   CheckTable(args.table, args.layer, checks);
   CheckPages(args.pages, checks);
-  CheckQueries(args.q, args.n_heads, args.table.n_kv_heads, args.pages.head_dim, args.scale, args.out,
-               activation_dtype(), checks);
+  CheckQueries(args.q, args.n_heads, args.table.n_kv_heads, args.pages.head_dim, args.scale, activation_dtype(),
+               checks);
+  CheckOutLikeQueries(args.q, args.out, activation_dtype(), checks);
   CheckSequences(args.sequences, args.q.rows, args.table, checks);
   LUKV_RETURN_IF_ERROR(std::move(checks).status());
   return args.q.rows == 0 ? absl::OkStatus() : DoPagedAttention(args);

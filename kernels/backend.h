@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/args.h"
 #include "kernels/dtype.h"
+#include "kernels/evict_args.h"
 
 namespace lukv {
 
@@ -96,6 +97,16 @@ class Backend {
   absl::Status SiluMul(const SiluMulArgs& args);
   absl::Status GatherRows(const GatherRowsArgs& args);
 
+  // Eviction (evict_args.h).
+  absl::Status QueryMoments(const QueryMomentsArgs& args);
+  absl::Status ScoreExpectedAttention(const ScoreExpectedAttentionArgs& args);
+  absl::Status ScoreSnapKv(const ScoreSnapKvArgs& args);
+  absl::Status ScoreKeyDiff(const ScoreKeyDiffArgs& args);
+  absl::Status ScoreKeyNorm(const ScoreKeyNormArgs& args);
+  absl::Status AdaptiveBudgets(const AdaptiveBudgetsArgs& args);
+  absl::Status SelectTop(const SelectTopArgs& args);
+  absl::Status PagedAttentionWeights(const PagedAttentionWeightsArgs& args);
+
  protected:
   friend class DeviceBuffer;
   virtual void Free(void* data, size_t bytes) = 0;
@@ -110,6 +121,14 @@ class Backend {
   virtual absl::Status DoCompact(const CompactArgs& args) = 0;
   virtual absl::Status DoSiluMul(const SiluMulArgs& args) = 0;
   virtual absl::Status DoGatherRows(const GatherRowsArgs& args) = 0;
+  virtual absl::Status DoQueryMoments(const QueryMomentsArgs& args) = 0;
+  virtual absl::Status DoScoreExpectedAttention(const ScoreExpectedAttentionArgs& args) = 0;
+  virtual absl::Status DoScoreSnapKv(const ScoreSnapKvArgs& args) = 0;
+  virtual absl::Status DoScoreKeyDiff(const ScoreKeyDiffArgs& args) = 0;
+  virtual absl::Status DoScoreKeyNorm(const ScoreKeyNormArgs& args) = 0;
+  virtual absl::Status DoAdaptiveBudgets(const AdaptiveBudgetsArgs& args) = 0;
+  virtual absl::Status DoSelectTop(const SelectTopArgs& args) = 0;
+  virtual absl::Status DoPagedAttentionWeights(const PagedAttentionWeightsArgs& args) = 0;
 };
 
 }  // namespace lukv

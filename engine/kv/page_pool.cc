@@ -40,6 +40,13 @@ void PageLease::Absorb(PageLease other) {
   other.pool_ = nullptr;
 }
 
+void PageLease::Shrink(size_t n) {
+  LUKV_CHECK(n <= pages_.size());
+  if (n == pages_.size()) return;
+  pool_->Return(owner_, std::span<const PageId>(pages_).subspan(n));
+  pages_.resize(n);
+}
+
 PagePool::PagePool(uint32_t n_pages) : total_(n_pages), is_free_(n_pages, true) {
   free_.reserve(n_pages);
   for (uint32_t page = n_pages; page > 0; --page) free_.push_back(page - 1);

@@ -104,6 +104,38 @@ class CpuBackend final : public Backend {
     cpu::GatherRows(args, context_);
     return absl::OkStatus();
   }
+  absl::Status DoQueryMoments(const QueryMomentsArgs& args) override {
+    cpu::QueryMoments(args, context_);
+    return absl::OkStatus();
+  }
+  absl::Status DoScoreExpectedAttention(const ScoreExpectedAttentionArgs& args) override {
+    cpu::ScoreExpectedAttention(args, context_);
+    return absl::OkStatus();
+  }
+  absl::Status DoScoreSnapKv(const ScoreSnapKvArgs& args) override {
+    cpu::ScoreSnapKv(args, context_);
+    return absl::OkStatus();
+  }
+  absl::Status DoScoreKeyDiff(const ScoreKeyDiffArgs& args) override {
+    cpu::ScoreKeyDiff(args, context_);
+    return absl::OkStatus();
+  }
+  absl::Status DoScoreKeyNorm(const ScoreKeyNormArgs& args) override {
+    cpu::ScoreKeyNorm(args, context_);
+    return absl::OkStatus();
+  }
+  absl::Status DoAdaptiveBudgets(const AdaptiveBudgetsArgs& args) override {
+    cpu::AdaptiveBudgets(args, context_);
+    return absl::OkStatus();
+  }
+  absl::Status DoSelectTop(const SelectTopArgs& args) override {
+    cpu::SelectTop(args, context_);
+    return absl::OkStatus();
+  }
+  absl::Status DoPagedAttentionWeights(const PagedAttentionWeightsArgs& args) override {
+    cpu::PagedAttentionWeights(args, context_);
+    return absl::OkStatus();
+  }
 
  private:
   const CpuCompute compute_;

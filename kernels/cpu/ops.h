@@ -9,6 +9,7 @@
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/evict_args.h"
 
 namespace lukv::cpu {
 
@@ -41,5 +42,13 @@ void PagedAttention(const PagedAttentionArgs& args, OpContext& context);
 void Compact(const CompactArgs& args, OpContext& context);
 void SiluMul(const SiluMulArgs& args, OpContext& context);
 void GatherRows(const GatherRowsArgs& args, OpContext& context);
+void QueryMoments(const QueryMomentsArgs& args, OpContext& context);
+void ScoreExpectedAttention(const ScoreExpectedAttentionArgs& args, OpContext& context);
+void ScoreSnapKv(const ScoreSnapKvArgs& args, OpContext& context);
+void ScoreKeyDiff(const ScoreKeyDiffArgs& args, OpContext& context);
+void ScoreKeyNorm(const ScoreKeyNormArgs& args, OpContext& context);
+void AdaptiveBudgets(const AdaptiveBudgetsArgs& args, OpContext& context);
+void SelectTop(const SelectTopArgs& args, OpContext& context);
+void PagedAttentionWeights(const PagedAttentionWeightsArgs& args, OpContext& context);
 
 }  // namespace lukv::cpu

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_scratch.h"
+#include "kernels/cpu/kv_source.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/paged_rows.h"
 
@@ -33,18 +34,6 @@ struct Plan {
   size_t max_split_rows = 0;
 };
 
-KvSource HeadSource(const PageTableView& table, const PageStoreView& pages, size_t head_index, bool bf16_products) {
-  const size_t half_page = static_cast<size_t>(pages.page_tokens) * static_cast<size_t>(pages.head_dim);
-  return {.k = pages.base,
-          .v = static_cast<const std::byte*>(pages.base) + half_page * ElementBytes(pages.dtype),
-          .dtype = pages.dtype,
-          .bf16_products = bf16_products && pages.dtype == DType::kBF16,
-          .head_dim = pages.head_dim,
-          .pages = table.arena + table.offset[head_index],
-          .page_entries = pages.page_tokens,
-          .page_stride = 2 * half_page};
-}
-
 void PlanSequence(const PagedAttentionArgs& args, int32_t sequence, bool bf16_products, Plan& plan) {
   const PageTableView& table = args.table;
   const int32_t group = args.n_heads / table.n_kv_heads;
@@ -57,7 +46,7 @@ void PlanSequence(const PagedAttentionArgs& args, int32_t sequence, bool bf16_pr
     const int32_t length = table.kept[index] + table.generated[slot];
     for (int32_t token = 0; token < n; token += tokens) {
       const int32_t block_tokens = std::min(tokens, n - token);
-      Work work = {.source = HeadSource(table, args.pages, index, bf16_products),
+      Work work = {.source = PagedSource(table, args.pages, index, bf16_products),
                    .block = {.rows = block_tokens * group,
                              .group = group,
                              .head_dim = args.pages.head_dim,

@@ -4,26 +4,10 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_scratch.h"
+#include "kernels/cpu/kv_source.h"
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/paged_rows.h"
 
 namespace lukv::cpu {
-namespace {
-
-// K and V of one kv head from the segment's context on.
-KvSource SegmentSource(const StagingView& staging, const PrefillSegment& segment, int32_t kv_head, bool bf16_products) {
-  const size_t begin = (static_cast<size_t>(kv_head) * static_cast<size_t>(staging.capacity) +
-                        static_cast<size_t>(segment.context_row)) *
-                       static_cast<size_t>(staging.head_dim) * ElementBytes(staging.dtype);
-  return {.k = static_cast<const std::byte*>(staging.k) + begin,
-          .v = static_cast<const std::byte*>(staging.v) + begin,
-          .dtype = staging.dtype,
-          .bf16_products = bf16_products && staging.dtype == DType::kBF16,
-          .head_dim = staging.head_dim,
-          .page_entries = staging.capacity};
-}
-
-}  // namespace
 
 void PrefillAttention(const PrefillAttentionArgs& args, OpContext& context) {
   const int32_t n_kv_heads = args.staging.n_kv_heads;
@@ -50,8 +34,8 @@ void PrefillAttention(const PrefillAttentionArgs& args, OpContext& context) {
                             .first_head = kv_head * group,
                             .scale = args.scale * kLog2E};
     FloatArena arena(context.Scratch(thread, BlockScratchBytes(rows, head_dim)));
-    AttendBlock(context, args.q, SegmentSource(args.staging, *segment, kv_head, context.bf16_products), block,
-                TakeBlock(arena, rows, head_dim), args.out);
+    AttendBlock(context, args.q, StagedSource(args.staging, segment->context_row, kv_head, context.bf16_products),
+                block, TakeBlock(arena, rows, head_dim), args.out);
   });
 }
 

@@ -142,8 +142,7 @@ HWY_INLINE void NormAndRotate(const QkvArgs& args, const float* in, const float*
                               float* out) {
   const size_t n = static_cast<size_t>(args.head_dim);
   if (norm != nullptr) {
-    const float scale = 1.0f / std::sqrt(SumOfSquares(in, n) / static_cast<float>(n) + args.norm_epsilon);
-    for (size_t i = 0; i < n; ++i) scratch.normed[i] = in[i] * scale * norm[i];
+    NormHead(in, n, norm, args.norm_epsilon, scratch.normed);
     in = scratch.normed;
   }
   if (args.layout == RopeLayout::kHalfSplit) {

@@ -8,6 +8,7 @@
 
 #include <hwy/highway.h>
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -96,20 +97,28 @@ HWY_INLINE void ConvertRow(const float* HWY_RESTRICT src, size_t n, uint16_t* HW
 }
 
 // Sum of x[i]^2 in a fixed order. Two chains of lanes hide the latency of the additions.
-HWY_INLINE float SumOfSquares(const float* HWY_RESTRICT x, size_t n) {
+template <class T>
+HWY_INLINE float SumOfSquares(const T* HWY_RESTRICT x, size_t n) {
   const FloatTag d;
   FloatVec a = hn::Zero(d);
   FloatVec b = hn::Zero(d);
   size_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-    const FloatVec x0 = hn::LoadU(d, x + i);
-    const FloatVec x1 = hn::LoadU(d, x + i + kLanes);
+    const FloatVec x0 = LoadFloat(d, x + i);
+    const FloatVec x1 = LoadFloat(d, x + i + kLanes);
     a = hn::MulAdd(x0, x0, a);
     b = hn::MulAdd(x1, x1, b);
   }
   float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b)));
-  for (; i < n; ++i) sum += x[i] * x[i];
+  for (; i < n; ++i) sum += ToFloat(x[i]) * ToFloat(x[i]);
   return sum;
+}
+
+// RMS norm of one head's n values.
+HWY_INLINE void NormHead(const float* HWY_RESTRICT x, size_t n, const float* HWY_RESTRICT weight, float epsilon,
+                         float* HWY_RESTRICT out) {
+  const float scale = 1.0f / std::sqrt(SumOfSquares(x, n) / static_cast<float>(n) + epsilon);
+  for (size_t i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

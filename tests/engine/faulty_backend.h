@@ -56,6 +56,28 @@ class FaultyBackend final : public Backend {
   absl::Status DoCompact(const CompactArgs& a) override { return Fails() ? Injected() : inner_->Compact(a); }
   absl::Status DoSiluMul(const SiluMulArgs& a) override { return Fails() ? Injected() : inner_->SiluMul(a); }
   absl::Status DoGatherRows(const GatherRowsArgs& a) override { return Fails() ? Injected() : inner_->GatherRows(a); }
+  absl::Status DoQueryMoments(const QueryMomentsArgs& a) override {
+    return Fails() ? Injected() : inner_->QueryMoments(a);
+  }
+  absl::Status DoScoreExpectedAttention(const ScoreExpectedAttentionArgs& a) override {
+    return Fails() ? Injected() : inner_->ScoreExpectedAttention(a);
+  }
+  absl::Status DoScoreSnapKv(const ScoreSnapKvArgs& a) override {
+    return Fails() ? Injected() : inner_->ScoreSnapKv(a);
+  }
+  absl::Status DoScoreKeyDiff(const ScoreKeyDiffArgs& a) override {
+    return Fails() ? Injected() : inner_->ScoreKeyDiff(a);
+  }
+  absl::Status DoScoreKeyNorm(const ScoreKeyNormArgs& a) override {
+    return Fails() ? Injected() : inner_->ScoreKeyNorm(a);
+  }
+  absl::Status DoAdaptiveBudgets(const AdaptiveBudgetsArgs& a) override {
+    return Fails() ? Injected() : inner_->AdaptiveBudgets(a);
+  }
+  absl::Status DoSelectTop(const SelectTopArgs& a) override { return Fails() ? Injected() : inner_->SelectTop(a); }
+  absl::Status DoPagedAttentionWeights(const PagedAttentionWeightsArgs& a) override {
+    return Fails() ? Injected() : inner_->PagedAttentionWeights(a);
+  }
 
  private:
   bool Fails() { return countdown_->load() >= 0 && (*countdown_)-- == 0; }

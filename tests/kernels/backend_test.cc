@@ -58,6 +58,18 @@ class RecordingBackend final : public Backend {
   absl::Status DoCompact(const CompactArgs&) override { return Ran("Compact"); }
   absl::Status DoSiluMul(const SiluMulArgs&) override { return Ran("SiluMul"); }
   absl::Status DoGatherRows(const GatherRowsArgs&) override { return Ran("GatherRows"); }
+  absl::Status DoQueryMoments(const QueryMomentsArgs&) override { return Ran("QueryMoments"); }
+  absl::Status DoScoreExpectedAttention(const ScoreExpectedAttentionArgs&) override {
+    return Ran("ScoreExpectedAttention");
+  }
+  absl::Status DoScoreSnapKv(const ScoreSnapKvArgs&) override { return Ran("ScoreSnapKv"); }
+  absl::Status DoScoreKeyDiff(const ScoreKeyDiffArgs&) override { return Ran("ScoreKeyDiff"); }
+  absl::Status DoScoreKeyNorm(const ScoreKeyNormArgs&) override { return Ran("ScoreKeyNorm"); }
+  absl::Status DoAdaptiveBudgets(const AdaptiveBudgetsArgs&) override { return Ran("AdaptiveBudgets"); }
+  absl::Status DoSelectTop(const SelectTopArgs&) override { return Ran("SelectTop"); }
+  absl::Status DoPagedAttentionWeights(const PagedAttentionWeightsArgs&) override {
+    return Ran("PagedAttentionWeights");
+  }
 
  private:
   absl::Status Ran(const char* op) {
