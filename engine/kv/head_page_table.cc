@@ -74,7 +74,8 @@ void HeadPageTable::SetKept(Slot slot, int32_t layer, std::span<const int32_t> k
 void HeadPageTable::ReturnSpare(Slot slot) {
   SlotState& state = slots_[static_cast<size_t>(Value(slot))];
   LUKV_CHECK(state.in_use && state.layers_set == geometry_.n_layers);
-  state.lease.Shrink(state.pages_used);
+  const std::span<const PageId> spare = state.lease.pages().subspan(state.pages_used);
+  state.lease.GiveBack({spare.begin(), spare.end()});
 }
 
 void HeadPageTable::Assign(Slot slot, std::span<const int32_t> kept, int32_t room, PageLease lease) {
@@ -122,6 +123,23 @@ void HeadPageTable::Append(Slot slot, int32_t n, PageLease lease) {
   generated += n;
   state.room -= n;
   state.lease.Absorb(std::move(lease));
+  state.pages_used = static_cast<uint32_t>(state.lease.pages().size());
+}
+
+void HeadPageTable::Truncate(Slot slot, int32_t generated) {
+  SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  int32_t& appended = generated_[static_cast<size_t>(Value(slot))];
+  LUKV_CHECK(state.in_use && generated >= 0 && generated <= appended);
+  std::vector<PageId> unused;
+  const size_t first = HeadIndex(slot, 0, 0);
+  for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
+    const PageId* const pages = &arena_[offset_[i]];
+    unused.insert(unused.end(), pages + geometry_.PagesFor(kept_[i] + generated),
+                  pages + geometry_.PagesFor(kept_[i] + appended));
+  }
+  state.room += appended - generated;
+  appended = generated;
+  state.lease.GiveBack(std::move(unused));
   state.pages_used = static_cast<uint32_t>(state.lease.pages().size());
 }
 

@@ -59,6 +59,9 @@ class HeadPageTable {
   uint32_t PagesToAppend(Slot slot, int32_t n) const;
   // Makes the heads n entries longer. REQUIRES: lease has PagesToAppend(slot, n) pages; n fits in `room`.
   void Append(Slot slot, int32_t n, PageLease lease);
+  // Takes back what was appended after the first `generated` entries; pages that hold none any more go to the pool.
+  // REQUIRES: in use, at least so many were appended.
+  void Truncate(Slot slot, int32_t generated);
 
   CacheLength Length(Slot slot, int32_t layer, int32_t head) const;
   // Pages of one head in order. [PagesFor(Length)]

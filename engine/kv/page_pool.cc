@@ -1,5 +1,6 @@
 #include "engine/kv/page_pool.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -40,11 +41,15 @@ void PageLease::Absorb(PageLease other) {
   other.pool_ = nullptr;
 }
 
-void PageLease::Shrink(size_t n) {
-  LUKV_CHECK(n <= pages_.size());
-  if (n == pages_.size()) return;
-  pool_->Return(owner_, std::span<const PageId>(pages_).subspan(n));
-  pages_.resize(n);
+void PageLease::GiveBack(std::vector<PageId> pages) {
+  if (pages.empty()) return;
+  LUKV_CHECK(pool_ != nullptr);
+  std::sort(pages.begin(), pages.end());
+  LUKV_CHECK(std::adjacent_find(pages.begin(), pages.end()) == pages.end());
+  const size_t found =
+      std::erase_if(pages_, [&](PageId page) { return std::binary_search(pages.begin(), pages.end(), page); });
+  LUKV_CHECK(found == pages.size());
+  pool_->Return(owner_, pages);
 }
 
 PagePool::PagePool(uint32_t n_pages) : total_(n_pages), is_free_(n_pages, true) {

@@ -37,6 +37,16 @@ FakeEngine::~FakeEngine() {
   thread_.join();
 }
 
+absl::StatusOr<std::shared_ptr<const EvictionPlan>> FakeEngine::Plan(const Policy& policy, int32_t context_tokens) {
+  if (policy.full) return nullptr;
+  if (policy.allocator == Allocator::kLuKv) return absl::InvalidArgumentError("no budget curve");
+  if (context_tokens < kMinEvictedContext) return nullptr;
+  const KvGeometry geometry{.n_layers = 2, .n_kv_heads = 2, .page_tokens = 4};
+  absl::StatusOr<EvictionPlan> plan = EvictionPlan::Make(policy, context_tokens, geometry, 8, nullptr);
+  if (!plan.ok()) return plan.status();
+  return std::make_shared<const EvictionPlan>(*std::move(plan));
+}
+
 Ticket FakeEngine::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) {
   outbox->SetOnSpace([this] {
     MutexLock lock(&mutex_);

@@ -127,7 +127,9 @@ TEST(EvictionPlan, LuKvRoundsByLargestRemainders) {
       // Heads whose ideal is less than one entry are lifted to one.
       const double total = std::max(ideal_sum, static_cast<double>(budgets.size()));
       ASSERT_GE(unclamped, static_cast<int64_t>(std::floor(total - 0.51)));
-      if (!clamped) ASSERT_NEAR(static_cast<double>(unclamped), ideal_sum, 0.501);
+      if (!clamped) {
+        ASSERT_NEAR(static_cast<double>(unclamped), ideal_sum, 0.5 + 3e-7 * ideal_sum);  // f32
+      }
     }
   }
 }
