@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "engine/engine_loop.h"
+#include "engine/model/fingerprint.h"
 
 namespace lukv {
 
@@ -20,6 +21,10 @@ absl::Status EngineOptions::Validate() const {
   LUKV_RETURN_IF_ERROR(positive("max queued requests", max_queued_requests));
   LUKV_RETURN_IF_ERROR(positive("prefill chunk", prefill_chunk));
   if (max_context < 0) return absl::InvalidArgumentError(absl::StrCat("max context must be >= 0, is ", max_context));
+  if (min_evicted_context < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the shortest evicted context must be at least 1 token, is ", min_evicted_context));
+  }
   if (page_tokens > 4096) return absl::InvalidArgumentError("page tokens must be at most 4096");
   if (kv_dtype != DType::kBF16 && kv_dtype != DType::kF32) {
     return absl::InvalidArgumentError(
@@ -29,6 +34,13 @@ absl::Status EngineOptions::Validate() const {
 }
 
 namespace {
+
+absl::StatusOr<CurveSet> LoadCurves(const ModelConfig& config, const std::string& fingerprint,
+                                    const EngineOptions& options) {
+  if (!options.curves.empty()) return CurveSet::LoadFolder(options.curves, config, fingerprint);
+  if (!options.curves_root.empty()) return CurveSet::Find(options.curves_root, config, fingerprint);
+  return CurveSet();
+}
 
 // The context that will be served, or why that is impossible.
 absl::StatusOr<int32_t> ServedContext(const ModelConfig& config, const EngineOptions& options) {
@@ -64,6 +76,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const std::string& model_
                                                    " pages of ", page_bytes, " bytes; one token of this model needs ",
                                                    heads, " (one for each kv head of each layer)"));
   }
+  LUKV_ASSIGN_OR_RETURN(parts.fingerprint, ModelFingerprint(*parts.weights));
+  LUKV_ASSIGN_OR_RETURN(parts.curves, LoadCurves(config, parts.fingerprint, options));
   LUKV_ASSIGN_OR_RETURN(Model model, Model::Load(*parts.weights, *parts.backend));
   parts.model = std::make_unique<Model>(std::move(model));
   LUKV_ASSIGN_OR_RETURN(parts.runner, ModelRunner::Create(*parts.model, *parts.backend,

@@ -4,9 +4,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/evict/budget_curve.h"
+#include "engine/evict/eviction_plan.h"
 #include "engine/model/model_config.h"
 #include "engine/outbox.h"
 #include "engine/request.h"
@@ -23,8 +26,19 @@ struct EngineOptions {
   int32_t max_queued_requests = 1024;
   int32_t max_context = 0;      // Tokens of prompt + output; 0: the model's context length.
   int32_t prefill_chunk = 512;  // Tokens of a prefill unit.
+  // Budget curves for LU-KV: a folder whose files must all be of this model, or else (if empty) a root that is searched
+  // for a folder of this model. Both empty: none.
+  std::string curves;
+  std::string curves_root;
+  int32_t min_evicted_context = 256;  // Tokens; of a shorter context nothing is evicted.
 
   absl::Status Validate() const;
+};
+
+// Context entries of one layer, over all kv heads of the running sequences.
+struct LayerEntries {
+  int64_t full = 0;  // If nothing were evicted.
+  int64_t kept = 0;
 };
 
 // A consistent reading for metrics.
@@ -40,6 +54,7 @@ struct EngineStats {
   int64_t prefill_units = 0;
   int64_t kv_bytes_full = 0;  // Gauges over the running sequences.
   int64_t kv_bytes_resident = 0;
+  std::vector<LayerEntries> layers;
 };
 
 // What the engine serves, for GetModel and the start-up log.
@@ -50,6 +65,8 @@ struct ModelInfo {
   int32_t max_context = 0;
   std::string device;
   DType kv_dtype = DType::kBF16;
+  std::string fingerprint;  // engine/model/fingerprint.h; what budget curves are known by.
+  int32_t min_evicted_context = 0;
 };
 
 // Payload of a RESOURCE_EXHAUSTED status: the request is too large for this server, trying again does not help.
@@ -76,6 +93,14 @@ class Engine {
 
   // The consumer found a stop string: end this sample as kStop. Tokens after `tokens` are not counted.
   virtual void Finish(Ticket ticket, int32_t sample, int32_t tokens) = 0;
+
+  // Any thread. What `policy` keeps of a context of `context_tokens` >= 1: null if that is everything (the policy is
+  // full, or the context shorter than min_evicted_context). INVALID_ARGUMENT: the policy cannot be honoured for this
+  // model, and why; never is another put in its place.
+  virtual absl::StatusOr<std::shared_ptr<const EvictionPlan>> MakePlan(const Policy& policy,
+                                                                       int32_t context_tokens) const = 0;
+  // The budget curves that were found for the model.
+  virtual const CurveSet& curves() const = 0;
 
   virtual EngineStats Stats() const = 0;
   virtual const ModelInfo& info() const = 0;

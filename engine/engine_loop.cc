@@ -1,12 +1,15 @@
 #include "engine/engine_loop.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/check.h"
 #include "base/status_macros.h"
+#include "engine/evict/eviction_plan.h"
 
 namespace lukv {
 namespace {
@@ -38,7 +41,9 @@ EngineLoop::EngineLoop(EngineParts parts, std::vector<TokenId> end_tokens, const
                     .kv_bytes_per_token = ModelRunner::KvBytesPerToken(config, options_.kv_dtype),
                     .max_context = parts_.runner->options().max_context,
                     .device = parts_.backend->name(),
-                    .kv_dtype = options_.kv_dtype};
+                    .kv_dtype = options_.kv_dtype,
+                    .fingerprint = parts_.fingerprint,
+                    .min_evicted_context = options_.min_evicted_context};
   for (int32_t slot = options_.max_sequences; slot > 0; --slot) free_slots_.push_back(Slot{slot - 1});
   counters_.pages_total = parts_.runner->pool().total();
   counters_.page_bytes = ModelRunner::PageBytes(config, options_.kv_dtype, options_.page_tokens);
@@ -64,6 +69,7 @@ Ticket EngineLoop::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) 
   entry->submitted = absl::Now();
   entry->pages_per_sample = PagesPerSample(entry->request);
   entry->usage.prompt_tokens = static_cast<int32_t>(entry->request.prompt.size());
+  if (entry->request.plan != nullptr) entry->usage.context_tokens = entry->request.plan->n_tokens();
   const Usage usage = entry->usage;
   absl::Status refused = CheckFits(*entry);
   outbox->SetOnSpace([mailbox = mailbox_] {
@@ -98,6 +104,25 @@ void EngineLoop::Finish(Ticket ticket, int32_t sample, int32_t tokens) {
   mailbox_->inbox.finished.push_back({.ticket = ticket, .sample = sample, .tokens = tokens});
 }
 
+absl::StatusOr<std::shared_ptr<const EvictionPlan>> EngineLoop::MakePlan(const Policy& policy,
+                                                                         int32_t context_tokens) const {
+  const bool lukv = !policy.full && policy.allocator == Allocator::kLuKv;
+  const BudgetCurve* curve = lukv ? parts_.curves.Get(policy.scorer, policy.sink, policy.window) : nullptr;
+  if (lukv && curve == nullptr) {
+    // Said for short contexts, too: whether a policy can be honoured does not depend on the prompt.
+    return absl::InvalidArgumentError(absl::StrCat(
+        "this model has no budget curve for ", ScorerLabel(policy.scorer, policy.sink, policy.window),
+        parts_.curves.empty() ? "" : absl::StrCat(" (it has: ", absl::StrJoin(parts_.curves.Labels(), ", "), ")"),
+        "; lukv-profile makes one"));
+  }
+  if (policy.full || context_tokens < options_.min_evicted_context) return nullptr;
+  LUKV_ASSIGN_OR_RETURN(EvictionPlan plan,
+                        EvictionPlan::Make(policy, context_tokens, parts_.runner->table().geometry(),
+                                           ModelRunner::PageBytes(info_.config, options_.kv_dtype, 1), curve));
+  if (plan.keeps_all()) return nullptr;
+  return std::make_shared<const EvictionPlan>(std::move(plan));
+}
+
 EngineStats EngineLoop::Stats() const {
   MutexLock lock(&mailbox_->mutex);
   EngineStats stats = mailbox_->stats;
@@ -107,9 +132,9 @@ EngineStats EngineLoop::Stats() const {
 
 uint32_t EngineLoop::PagesPerSample(const ValidRequest& request) const {
   // The last token is never fed back, so it needs no entry.
-  const KvGeometry& geometry = parts_.runner->table().geometry();
-  const int32_t entries = static_cast<int32_t>(request.prompt.size()) + request.max_tokens - 1;
-  return static_cast<uint32_t>(geometry.heads()) * geometry.PagesFor(entries);
+  const int32_t context = request.plan != nullptr ? request.plan->n_tokens() : 0;
+  const int32_t after = static_cast<int32_t>(request.prompt.size()) - context + request.max_tokens - 1;
+  return parts_.runner->PagesToOpen(request.plan.get(), context, after);
 }
 
 absl::Status EngineLoop::CheckFits(const Request& request) const {
@@ -117,8 +142,12 @@ absl::Status EngineLoop::CheckFits(const Request& request) const {
   const uint32_t total = parts_.runner->pool().total();
   if (pages > total) {
     return NeverFits(absl::StrCat(request.request.n, " x (", request.request.prompt.size(), " prompt + ",
-                                  request.request.max_tokens, " output tokens) need ", pages,
-                                  " KV pages, the server has ", total));
+                                  request.request.max_tokens, " output tokens",
+                                  request.request.plan == nullptr
+                                      ? ""
+                                      : absl::StrCat(", of which ", PolicyName(request.request.plan->policy()),
+                                                     " compresses ", request.request.plan->n_tokens()),
+                                  ") need ", pages, " KV pages, the server has ", total));
   }
   if (request.request.n > options_.max_sequences) {
     return NeverFits(
@@ -268,18 +297,19 @@ void EngineLoop::Admit(int32_t requests) {
 }
 
 absl::Status EngineLoop::StartGroup(const std::vector<Request*>& requests) {
-  HeadPageTable& table = parts_.runner->table();
   std::vector<PrefillPrompt> prompts;
   for (Request* request : requests) {
-    PrefillPrompt prompt{.tokens = request->request.prompt};
-    // Every head keeps the whole prompt.
-    const std::vector<int32_t> kept(static_cast<size_t>(table.geometry().heads()),
-                                    static_cast<int32_t>(request->request.prompt.size()));
+    const std::span<const TokenId> tokens = request->request.prompt;
+    const EvictionPlan* plan = request->request.plan.get();
+    // Without a plan there is no reason to keep the two apart.
+    const size_t context = plan != nullptr ? static_cast<size_t>(plan->n_tokens()) : tokens.size();
+    PrefillPrompt prompt{.context = tokens.first(context), .question = tokens.subspan(context)};
     for (Sample& sample : request->samples) {
-      absl::StatusOr<PageLease> lease = parts_.runner->pool().Take(table.PagesFor(kept, 0), PageOwner::kSequence);
-      LUKV_CHECK(lease.ok());  // Admission committed them.
-      table.Assign(sample.slot, kept, request->request.max_tokens - 1, *std::move(lease));
-      prompt.slots.push_back(sample.slot);
+      prompt.targets.push_back({.slot = sample.slot, .plan = plan});
+      const absl::Status opened =
+          parts_.runner->OpenSlot(prompt.targets.back(), static_cast<int32_t>(context),
+                                  static_cast<int32_t>(prompt.question.size()), request->request.max_tokens - 1);
+      LUKV_CHECK(opened.ok());  // Admission committed the pages.
     }
     prompts.push_back(std::move(prompt));
   }
@@ -294,18 +324,13 @@ absl::Status EngineLoop::RunPrefillUnit() {
   // returns the last layer still writes to them.
   std::vector<std::pair<size_t, std::vector<float>>> prompt_logits;
   absl::Status status =
-      parts_.runner->RunPrefillUnit(*group_, [&](size_t prompt, size_t, std::span<const float> logits) {
+      parts_.runner->RunPrefillUnit(*group_, {.logits = [&](size_t prompt, size_t, std::span<const float> logits) {
         prompt_logits.emplace_back(prompt, std::vector<float>(logits.begin(), logits.end()));
-      });
+      }});
   ++counters_.prefill_units;
   for (const auto& [prompt, logits] : prompt_logits) {
     if (!status.ok()) break;
-    Request& request = *group_requests_[prompt];
-    request.prefilled = true;
-    request.prompt_done = absl::Now();
-    request.usage.prefill = request.prompt_done - request.admitted;
-    counters_.prompt_tokens += request.usage.prompt_tokens;
-    for (Sample& sample : request.samples) OnToken(request, sample, logits);
+    OnPromptDone(*group_requests_[prompt], logits);
   }
   if (!status.ok() || group_->done()) {
     group_.reset();
@@ -314,8 +339,28 @@ absl::Status EngineLoop::RunPrefillUnit() {
   return status;
 }
 
+void EngineLoop::OnPromptDone(Request& request, std::span<const float> logits) {
+  request.prefilled = true;
+  request.prompt_done = absl::Now();
+  request.usage.prefill = request.prompt_done - request.admitted;
+  counters_.prompt_tokens += request.usage.prompt_tokens;
+  if (request.request.plan != nullptr) {
+    request.usage.eviction = group_->eviction_time();
+    const HeadPageTable& table = parts_.runner->table();
+    for (int32_t layer = 0; layer < info_.config.n_layers; ++layer) {
+      const std::span<const int32_t> kept = table.Kept(request.samples.front().slot, layer);
+      const auto [least, most] = std::minmax_element(kept.begin(), kept.end());
+      const int64_t sum = std::accumulate(kept.begin(), kept.end(), int64_t{0});
+      const float mean = static_cast<float>(sum) / static_cast<float>(kept.size());
+      request.usage.kept.push_back({.min = *least, .mean = mean, .max = *most});
+      request.usage.context_entries += int64_t{request.usage.context_tokens} * static_cast<int64_t>(kept.size());
+      request.usage.kept_entries += sum;
+    }
+  }
+  for (Sample& sample : request.samples) OnToken(request, sample, logits);
+}
+
 absl::Status EngineLoop::RunDecode() {
-  HeadPageTable& table = parts_.runner->table();
   std::vector<DecodeRow> rows;
   std::vector<std::pair<Request*, Sample*>> owners;
   for (const auto& [ticket, request] : admitted_) {
@@ -326,10 +371,7 @@ absl::Status EngineLoop::RunDecode() {
     }
     if (running.empty() || !request->outbox->HasSpace(running.size())) continue;
     for (Sample* sample : running) {
-      absl::StatusOr<PageLease> lease =
-          parts_.runner->pool().Take(table.PagesToAppend(sample->slot, 1), PageOwner::kSequence);
-      LUKV_CHECK(lease.ok());  // Admission committed them.
-      table.Append(sample->slot, 1, *std::move(lease));
+      LUKV_CHECK(parts_.runner->GrowSlot(sample->slot, 1).ok());  // Admission committed the pages.
       rows.push_back({.slot = sample->slot, .token = sample->last, .position = sample->next_position});
       sample->next_position = Position{Value(sample->next_position) + 1};
       owners.emplace_back(request.get(), sample);
@@ -436,15 +478,24 @@ void EngineLoop::SweepFinished() {
 
 void EngineLoop::PublishStats() {
   const HeadPageTable& table = parts_.runner->table();
+  const int32_t n_layers = info_.config.n_layers;
   counters_.running = 0;
   counters_.kv_bytes_full = 0;
   counters_.kv_bytes_resident = 0;
+  counters_.layers.assign(static_cast<size_t>(n_layers), LayerEntries());
   for (const auto& [ticket, request] : admitted_) {
     for (const Sample& sample : request->samples) {
       if (sample.finished) continue;
       ++counters_.running;
       counters_.kv_bytes_full += Value(sample.next_position) * info_.kv_bytes_per_token;
       counters_.kv_bytes_resident += table.pages_held(sample.slot) * counters_.page_bytes;
+      if (!request->prefilled || request->request.plan == nullptr) continue;
+      for (int32_t layer = 0; layer < n_layers; ++layer) {
+        LayerEntries& entries = counters_.layers[static_cast<size_t>(layer)];
+        const std::span<const int32_t> kept = table.Kept(sample.slot, layer);
+        entries.full += int64_t{request->usage.context_tokens} * static_cast<int64_t>(kept.size());
+        entries.kept += std::accumulate(kept.begin(), kept.end(), int64_t{0});
+      }
     }
   }
   counters_.pages_used = parts_.runner->pool().used();

@@ -6,6 +6,8 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -28,6 +30,8 @@ struct EngineParts {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;
   std::unique_ptr<ModelRunner> runner;
+  std::string fingerprint;
+  CurveSet curves;
 };
 
 class EngineLoop final : public Engine {
@@ -38,6 +42,9 @@ class EngineLoop final : public Engine {
   Ticket Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) override;
   void Cancel(Ticket ticket) override;
   void Finish(Ticket ticket, int32_t sample, int32_t tokens) override;
+  absl::StatusOr<std::shared_ptr<const EvictionPlan>> MakePlan(const Policy& policy,
+                                                               int32_t context_tokens) const override;
+  const CurveSet& curves() const override { return parts_.curves; }
   EngineStats Stats() const override;
   const ModelInfo& info() const override { return info_; }
 
@@ -102,6 +109,7 @@ class EngineLoop final : public Engine {
   absl::Status StartGroup(const std::vector<Request*>& requests);
   absl::Status RunPrefillUnit();
   absl::Status RunDecode();
+  void OnPromptDone(Request& request, std::span<const float> logits);
   void OnToken(Request& request, Sample& sample, std::span<const float> logits);
   void FinishSample(Request& request, Sample& sample, FinishReason reason, TokenId stop_token);
   // Frees what the request holds and sends its DoneEvent; the request is gone afterwards.

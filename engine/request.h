@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,8 @@
 #include "engine/tokenizer/tokenizer.h"
 
 namespace lukv {
+
+class EvictionPlan;
 
 // Applied in this order, as the ecosystem (vLLM, transformers) does: logit bias; min_tokens masks end and stop tokens;
 // repetition, then frequency and presence penalties; temperature; min_p; top_k; top_p; draw.
@@ -31,6 +34,9 @@ struct SamplingParams {
 struct ValidRequest {
   std::string id;               // Unique among live requests; for logs.
   std::vector<TokenId> prompt;  // >= 1 token, all in the vocabulary; prompt + max_tokens <= the context limit.
+  // What is kept of the prompt's first plan->n_tokens() tokens, its context; the tokens behind them, the question, see
+  // only that and are kept whole. Null: nothing is evicted. From Engine::MakePlan; n_tokens() <= prompt.size().
+  std::shared_ptr<const EvictionPlan> plan;
   SamplingParams sampling;
   int32_t n = 1;                  // Samples; >= 1.
   int32_t max_tokens = 16;        // >= 1
@@ -60,15 +66,29 @@ struct TokenEvent {
   std::vector<TokenLogprob> alternatives = {};  // Most likely first; if asked for.
 };
 
+// Entries that the kv heads of one layer kept of a context.
+struct KeptTokens {
+  int32_t min = 0;
+  float mean = 0;
+  int32_t max = 0;
+};
+
 struct Usage {
   int32_t prompt_tokens = 0;
-  int32_t generated_tokens = 0;   // Over all samples.
+  int32_t generated_tokens = 0;  // Over all samples.
+  int32_t context_tokens = 0;    // Those of the prompt that were compressed; 0: nothing was evicted.
+  std::vector<KeptTokens> kept;  // What each layer's heads kept of them; empty without a context.
+  int64_t context_entries = 0;   // Those tokens in all layers and kv heads, and what was kept of them.
+  int64_t kept_entries = 0;
   int64_t kv_bytes_full = 0;      // What a cache that keeps every token in every head would hold at the end.
   int64_t kv_bytes_resident = 0;  // Bytes of the pages held at the end, over all samples.
-  absl::Duration queue;           // Submit -> admitted
-  absl::Duration prefill;         // Admitted -> prompt done
-  absl::Duration first_token;     // Submit -> first token
-  absl::Duration decode;          // First token -> last token
+  // What eviction left for others. (Without eviction pages are rounded up and the difference is the other way.)
+  int64_t kv_bytes_freed() const { return kv_bytes_full > kv_bytes_resident ? kv_bytes_full - kv_bytes_resident : 0; }
+  absl::Duration queue;        // Submit -> admitted
+  absl::Duration prefill;      // Admitted -> prompt done
+  absl::Duration first_token;  // Submit -> first token
+  absl::Duration decode;       // First token -> last token
+  absl::Duration eviction;     // Of the prefill: statistics, scores and choices, for all prompts of its group.
 };
 
 // One sample is over.

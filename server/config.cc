@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/share_folder.h"
 #include "base/status_macros.h"
 
 namespace lukv {
@@ -64,6 +65,7 @@ class Parser {
     AddModelOptions();
     AddNetworkOptions();
     AddEngineOptions();
+    AddEvictionOptions();
   }
 
   std::variant<ServerConfig, ExitRequest> Parse(int argc, const char* const* argv) {
@@ -117,7 +119,22 @@ class Parser {
     Add("prefill-chunk", engine.prefill_chunk, "Prompt tokens computed at a time");
   }
 
+  void AddEvictionOptions() {
+    EvictionOptions& eviction = config_.eviction;
+    Add("eviction", eviction.policy,
+        absl::StrCat("Policy of requests that name none: full, ALLOCATOR+SCORER@RATIO, or auto: ", kAutoPolicy,
+                     " if the model has a budget curve for it, else full"));
+    Add("curves", config_.engine.curves,
+        "Folder with the model's budget curves, as lukv-profile writes them [one of this model under "
+        "../share/lukv/profiles]");
+    Add("min-evicted-context", config_.engine.min_evicted_context, "Tokens; shorter contexts are kept whole");
+    Add("tail", eviction.tail,
+        "Last tokens of a prompt that count as the question, which is kept whole, if the request brings no context");
+    Add("chat-tail", eviction.chat_tail, "In a conversation the whole last turn counts as the question, up to so many");
+  }
+
   void Convert() {
+    config_.engine.curves_root = ShareFolder("profiles");
     if (app_.count("--kv-memory") > 0) config_.engine.kv_memory_bytes = static_cast<int64_t>(raw_.kv_memory);
     if (app_.count("--max-message-size") > 0) {
       config_.network.max_message_bytes = static_cast<int64_t>(raw_.max_message_size);
@@ -192,6 +209,12 @@ absl::Status ServerConfig::Validate() const {
   if (network.drain_timeout < absl::ZeroDuration() || network.drain_timeout > absl::Hours(24)) {
     return Refuse("drain-timeout", absl::FormatDuration(network.drain_timeout), "allowed are 0s to 24h");
   }
+  if (eviction.policy != kAutoEviction) {
+    const absl::StatusOr<Policy> policy = ParsePolicy(eviction.policy);
+    if (!policy.ok()) return Refuse("eviction", eviction.policy, std::string(policy.status().message()));
+  }
+  if (eviction.tail < 1) return Refuse("tail", absl::StrCat(eviction.tail), "allowed is 1 or more");
+  if (eviction.chat_tail < 0) return Refuse("chat-tail", absl::StrCat(eviction.chat_tail), "allowed is 0 or more");
   return engine.Validate();
 }
 

@@ -14,6 +14,9 @@
 
 namespace lukv {
 
+inline constexpr char kAutoEviction[] = "auto";
+inline constexpr char kAutoPolicy[] = "lukv+expected_attention@0.8";
+
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError, kOff };
 
 struct ModelOptions {
@@ -35,11 +38,20 @@ struct NetworkOptions {
   std::string ready_file;  // "": none.
 };
 
+// What becomes of the contexts of requests that do not say it themselves.
+struct EvictionOptions {
+  // A policy's name, or kAutoEviction: kAutoPolicy if the model has the curve for it, else off.
+  std::string policy = kAutoEviction;
+  int32_t tail = 128;
+  int32_t chat_tail = 512;
+};
+
 struct ServerConfig {
   ModelOptions model;
   BackendOptions backend;
   NetworkOptions network;
   EngineOptions engine;
+  EvictionOptions eviction;
   LogLevel log_level = LogLevel::kInfo;
 
   // INVALID_ARGUMENT with the flag, what it got and what is allowed.

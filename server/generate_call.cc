@@ -53,6 +53,7 @@ void GenerateCall::Submit(GenerateInput input) {
     silent_ids_.insert(silent_ids_.end(), end.begin(), end.end());
   }
   logprobs_ = request.logprobs;
+  policy_ = std::move(input.policy);
   for (int32_t i = 0; i < request.n; ++i) {
     samples_.push_back(Sample{.text = SampleText(*context_.tokenizer, stops_, request.min_tokens)});
   }
@@ -176,6 +177,16 @@ void GenerateCall::End(const DoneEvent& done) {
     usage.set_prefill_seconds(absl::ToDoubleSeconds(done.usage.prefill));
     usage.set_ttft_seconds(absl::ToDoubleSeconds(done.usage.first_token));
     usage.set_decode_seconds(absl::ToDoubleSeconds(done.usage.decode));
+    usage.set_policy(policy_);
+    usage.set_context_tokens(done.usage.context_tokens);
+    for (const KeptTokens& layer : done.usage.kept) {
+      v1::KeptTokens& kept = *usage.add_kept();
+      kept.set_min(layer.min);
+      kept.set_mean(layer.mean);
+      kept.set_max(layer.max);
+    }
+    usage.set_eviction_seconds(absl::ToDoubleSeconds(done.usage.eviction));
+    usage.set_kv_bytes_freed(done.usage.kv_bytes_freed());
   }
   const bool empty = response_.deltas_size() == 0 && response_.finishes_size() == 0 && !response_.has_usage();
   if (empty || broken_) {
@@ -190,7 +201,7 @@ void GenerateCall::Account(const DoneEvent& done, const absl::Status& status) {
       std::count_if(samples_.begin(), samples_.end(), [](const Sample& sample) { return !sample.finished; }));
   const absl::Duration total = absl::Now() - arrival_;
   if (status.ok()) {
-    context_.metrics->OnRequestEnd(done.usage, total);
+    context_.metrics->OnRequestEnd(done.usage, policy_, total);
   } else if (absl::IsResourceExhausted(status)) {
     context_.metrics->OnRefused(status.GetPayload(kNeverFits).has_value() ? "never_fits" : "no_capacity");
   } else if (unfinished > 0) {

@@ -77,6 +77,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   std::vector<std::string> stops_;
   std::vector<TokenId> silent_ids_;  // End a sample and have no text.
   bool logprobs_ = false;
+  std::string policy_;
   std::shared_ptr<Outbox> outbox_;
   std::shared_ptr<GenerateCall> self_;
 

@@ -38,7 +38,13 @@ RequestLimits LimitsOf(const ServedModel& model) {
                        .no_chat_reason = "the model has no chat template; allowed are text and token_ids",
                        .max_context = model.engine->info().max_context,
                        .max_samples = model.max_sequences,
-                       .max_prompt_bytes = MaxPromptBytes(*model.tokenizer, model.engine->info().max_context)};
+                       .max_prompt_bytes = MaxPromptBytes(*model.tokenizer, model.engine->info().max_context),
+                       .default_policy = model.default_policy,
+                       .tail = model.tail,
+                       .chat_tail = model.chat_tail,
+                       .make_plan = [engine = model.engine.get()](const Policy& policy, int32_t context_tokens) {
+                         return engine->MakePlan(policy, context_tokens);
+                       }};
   if (!model.tokenizer->chat_template().empty()) {
     absl::StatusOr<ChatFamily> family = RecogniseChatTemplate(model.tokenizer->chat_template());
     if (family.ok()) {
@@ -156,6 +162,11 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
   response->set_chat(limits_.chat.has_value());
   response->set_max_samples(model_.max_sequences);
   response->set_server_version(kVersion);
+  response->set_default_policy(PolicyName(model_.default_policy));
+  for (const std::string& curve : model_.engine->curves().Labels()) response->add_budget_curves(curve);
+  response->set_min_evicted_context(info.min_evicted_context);
+  response->set_tail(model_.tail);
+  response->set_fingerprint(info.fingerprint);
   return Reply(context, grpc::Status::OK);
 }
 

@@ -33,12 +33,13 @@ int Run(const ServerConfig& config) {
   if (!model.ok()) return Fail(model.status());
   const ModelInfo info = model->engine->info();
   const EngineStats stats = model->engine->Stats();
+  const std::string policy = PolicyName(model->default_policy);
   (*server)->Serve(*std::move(model));
   LogInfo(absl::StrCat("lukv-server ", kVersion, " serves ", config.model.name, " (", info.config.architecture, ", ",
                        info.config.n_layers, " layers, ", info.weight_bytes >> 20, " MiB, loaded in ",
                        absl::FormatDuration(absl::Trunc(absl::Now() - start, absl::Milliseconds(1))), ") on ",
                        info.device, "; context ", info.max_context, " tokens, KV cache ", stats.pages_total,
-                       " pages of ", stats.page_bytes, " bytes"));
+                       " pages of ", stats.page_bytes, " bytes; eviction ", policy));
   LogInfo(absl::StrCat("listening on ", (*server)->address(),
                        metrics.empty() ? "" : absl::StrCat(", metrics on http://", metrics, "/metrics")));
   if (!config.network.ready_file.empty()) {

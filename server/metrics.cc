@@ -9,6 +9,7 @@
 #include <prometheus/text_serializer.h>
 
 #include <exception>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -55,6 +56,17 @@ constexpr Name kPagesUsed = {"lukv_kv_pages_used", "KV pages in use."};
 constexpr Name kPagesTotal = {"lukv_kv_pages_total", "KV pages there are."};
 constexpr Name kSteps = {"lukv_engine_steps_total", "Turns of the engine's loop that computed something."};
 constexpr Name kPrefillUnits = {"lukv_prefill_units_total", "Prefill units run: one chunk of tokens in one layer."};
+constexpr Name kLayerFull = {"lukv_kv_layer_context_entries",
+                             "Context entries that a layer's kv heads would hold for the running sequences, full."};
+constexpr Name kLayerKept = {"lukv_kv_layer_kept_entries", "Context entries that a layer's kv heads do hold."};
+constexpr Name kContextEntries = {"lukv_context_entries_total",
+                                  "Entries of compressed contexts, all layers and kv heads, by policy."};
+constexpr Name kKeptEntries = {"lukv_kept_entries_total", "Those of lukv_context_entries_total that were kept."};
+constexpr Name kFreedTotal = {"lukv_kv_freed_bytes_total",
+                              "KV bytes that ended requests did not hold thanks to eviction."};
+constexpr Name kFreed = {"lukv_request_kv_freed_bytes", "KV bytes that eviction saved a request, at its end."};
+constexpr Name kEviction = {"lukv_request_eviction_seconds",
+                            "Part of a request's prefill spent on statistics, scores and choices."};
 constexpr Name kRefused = {"lukv_requests_refused_total", "Requests refused before they ran, by reason."};
 
 // Bucket limits as vLLM has them.
@@ -65,6 +77,13 @@ const Buckets kRequestBuckets = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  
                                  30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
 const Buckets kTokenBuckets = {1,    2,    5,    10,    20,    50,    100,    200,   500,
                                1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000};
+
+const Buckets kEvictionBuckets = {.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5};
+const Buckets kByteBuckets = {1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28, 1 << 30, 0x1p32, 0x1p34};
+
+// Every policy that a client can write is a name of its own; after so many the rest share one label.
+constexpr size_t kMaxPolicies = 64;
+constexpr char kOtherPolicies[] = "other";
 
 MetricFamily Family(const Name& name, MetricType type, const Labels& labels, double value) {
   ClientMetric metric;
@@ -99,7 +118,7 @@ class EngineCollector : public prometheus::Collectable {
     const auto counter = [&](const Name& name, int64_t value) {
       return Family(name, MetricType::Counter, labels_, static_cast<double>(value));
     };
-    return {
+    std::vector<MetricFamily> families = {
         gauge(kRunning, stats.running),
         gauge(kWaiting, stats.waiting),
         gauge(kKvUsage, total > 0 ? stats.pages_used / total : 0),
@@ -113,6 +132,20 @@ class EngineCollector : public prometheus::Collectable {
         counter(kSteps, stats.steps),
         counter(kPrefillUnits, stats.prefill_units),
     };
+    MetricFamily full = gauge(kLayerFull, 0);
+    MetricFamily kept = gauge(kLayerKept, 0);
+    full.metric.clear();
+    kept.metric.clear();
+    for (size_t layer = 0; layer < stats.layers.size(); ++layer) {
+      Labels labels = labels_;
+      labels["layer"] = absl::StrCat(layer);
+      const LayerEntries& entries = stats.layers[layer];
+      full.metric.push_back(Family(kLayerFull, MetricType::Gauge, labels, static_cast<double>(entries.full)).metric[0]);
+      kept.metric.push_back(Family(kLayerKept, MetricType::Gauge, labels, static_cast<double>(entries.kept)).metric[0]);
+    }
+    families.push_back(std::move(full));
+    families.push_back(std::move(kept));
+    return families;
   }
 
  private:
@@ -137,6 +170,11 @@ struct Metrics::Impl {
         decode(Histogram(kDecode, kRequestBuckets)),
         prompt(Histogram(kRequestPrompt, kTokenBuckets)),
         generation(Histogram(kRequestGeneration, kTokenBuckets)),
+        freed(Histogram(kFreed, kByteBuckets)),
+        eviction(Histogram(kEviction, kEvictionBuckets)),
+        freed_total(Counters(kFreedTotal)),
+        context_entries(Counters(kContextEntries)),
+        kept_entries(Counters(kKeptEntries)),
         success(Counters(kSuccess)),
         refused(Counters(kRefused)) {
     // All there from the start, so that a rate has a first value.
@@ -152,6 +190,14 @@ struct Metrics::Impl {
     return prometheus::BuildCounter().Name(name.name).Help(name.help).Labels(labels).Register(*registry);
   }
 
+  std::string PolicyLabel(const std::string& policy) {
+    MutexLock lock(&policies_mutex);
+    if (policies.contains(policy)) return policy;
+    if (policies.size() >= kMaxPolicies) return kOtherPolicies;
+    policies.insert(policy);
+    return policy;
+  }
+
   const Labels labels;
   const std::shared_ptr<prometheus::Registry> registry;
   const std::shared_ptr<EngineCollector> engine;
@@ -163,6 +209,13 @@ struct Metrics::Impl {
   prometheus::Histogram& decode;
   prometheus::Histogram& prompt;
   prometheus::Histogram& generation;
+  prometheus::Histogram& freed;
+  prometheus::Histogram& eviction;
+  prometheus::Family<prometheus::Counter>& freed_total;
+  prometheus::Family<prometheus::Counter>& context_entries;
+  prometheus::Family<prometheus::Counter>& kept_entries;
+  Mutex policies_mutex;
+  std::set<std::string> policies ABSL_GUARDED_BY(policies_mutex);  // Those that have a label of their own.
   prometheus::Family<prometheus::Counter>& success;
   prometheus::Family<prometheus::Counter>& refused;
   std::unique_ptr<prometheus::Exposer> exposer;
@@ -198,13 +251,21 @@ void Metrics::OnSampleEnd(Outcome outcome, int32_t samples) {
   impl_->success.Add({{"finished_reason", kReasons[static_cast<int>(outcome)]}}).Increment(samples);
 }
 
-void Metrics::OnRequestEnd(const Usage& usage, absl::Duration since_arrival) {
+void Metrics::OnRequestEnd(const Usage& usage, const std::string& policy, absl::Duration since_arrival) {
   impl_->e2e.Observe(absl::ToDoubleSeconds(since_arrival));
   impl_->queue.Observe(absl::ToDoubleSeconds(usage.queue));
   impl_->prefill.Observe(absl::ToDoubleSeconds(usage.prefill));
   impl_->decode.Observe(absl::ToDoubleSeconds(usage.decode));
   impl_->prompt.Observe(usage.prompt_tokens);
   impl_->generation.Observe(usage.generated_tokens);
+  if (usage.context_tokens == 0) return;
+  const Labels labels = {{"policy", impl_->PolicyLabel(policy)}};
+  const double freed = static_cast<double>(usage.kv_bytes_freed());
+  impl_->freed.Observe(freed);
+  impl_->eviction.Observe(absl::ToDoubleSeconds(usage.eviction));
+  impl_->freed_total.Add(labels).Increment(freed);
+  impl_->context_entries.Add(labels).Increment(static_cast<double>(usage.context_entries));
+  impl_->kept_entries.Add(labels).Increment(static_cast<double>(usage.kept_entries));
 }
 
 void Metrics::OnRefused(std::string_view reason) { impl_->refused.Add({{"reason", std::string(reason)}}).Increment(); }

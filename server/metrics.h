@@ -33,8 +33,8 @@ class Metrics {
   // `tokens` tokens of one sample came `since_last` after the one before.
   void OnTokens(absl::Duration since_last, int32_t tokens);
   void OnSampleEnd(Outcome outcome, int32_t samples);
-  // A request whose samples all finished.
-  void OnRequestEnd(const Usage& usage, absl::Duration since_arrival);
+  // A request whose samples all finished. `policy`: the name of its eviction policy.
+  void OnRequestEnd(const Usage& usage, const std::string& policy, absl::Duration since_arrival);
   void OnRefused(std::string_view reason);
 
   // The page as text, for tests.

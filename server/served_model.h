@@ -6,6 +6,7 @@
 #include <string>
 
 #include "engine/engine.h"
+#include "engine/evict/policy.h"
 #include "engine/tokenizer/tokenizer.h"
 
 namespace lukv {
@@ -14,6 +15,9 @@ struct ServedModel {
   std::string name;  // What clients and metrics see.
   int32_t max_sequences = 0;
   int32_t page_tokens = 0;
+  Policy default_policy;  // Of requests that name none.
+  int32_t tail = 0;       // RequestLimits
+  int32_t chat_tail = 0;
   // The engine reads the tokenizer and goes first.
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Engine> engine;

@@ -1,13 +1,19 @@
 #include "server/validate.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <map>
 #include <random>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/checker.h"
+#include "server/validate_prompt.h"
 
 namespace lukv {
 namespace {
@@ -20,125 +26,50 @@ constexpr int kMaxTopLogprobs = 20;
 constexpr int32_t kDefaultMaxTokens = 16;
 constexpr float kMaxLogitBias = 100.0f;
 
-using Violations = std::vector<FieldViolation>;
-
-// Collects violations; each check says what it got and what is allowed.
-class Checker {
- public:
-  void Require(bool ok, std::string field, const std::string& got, const std::string& allowed) {
-    if (!ok) violations_.push_back({std::move(field), absl::StrCat("got ", got, "; allowed is ", allowed)});
+// The policy that the request names, else the server's. Both forms of naming go through the one parser.
+absl::StatusOr<Policy> PolicyOf(const v1::GenerateRequest& request, const RequestLimits& limits) {
+  if (request.eviction_case() == v1::GenerateRequest::kPolicy) return ParsePolicy(request.policy());
+  if (request.eviction_case() != v1::GenerateRequest::kEvictionPolicy) return limits.default_policy;
+  const v1::EvictionPolicy& policy = request.eviction_policy();
+  std::string name = absl::StrCat(policy.allocator(), "+", policy.scorer(), "@");
+  switch (policy.budget_case()) {
+    case v1::EvictionPolicy::kCompressionRatio: {
+      char text[32];
+      absl::StrAppend(&name, std::string(text, std::to_chars(text, std::end(text), policy.compression_ratio()).ptr));
+      break;
+    }
+    case v1::EvictionPolicy::kTokensPerHead:
+      absl::StrAppend(&name, policy.tokens_per_head(), "tokens");
+      break;
+    case v1::EvictionPolicy::kBytes:
+      absl::StrAppend(&name, policy.bytes(), "bytes");
+      break;
+    case v1::EvictionPolicy::BUDGET_NOT_SET:
+      return absl::InvalidArgumentError(
+          "policy: there is no budget; allowed is one of compression_ratio, tokens_per_head, bytes");
   }
-
-  void Add(std::string field, std::string description) {
-    violations_.push_back({std::move(field), std::move(description)});
-  }
-
-  // An optional float with the default that `value` has. The bounds are closed; NaN is outside of them.
-  void Float(const char* field, bool given, float input, float low, float high, const char* allowed, float& value) {
-    if (!given) return;
-    Require(input >= low && input <= high && std::isfinite(input), field, absl::StrCat(input), allowed);
-    value = input;
-  }
-
-  bool ok() const { return violations_.empty(); }
-  Violations Take() { return std::move(violations_); }
-
- private:
-  Violations violations_;
-};
-
-std::string VocabularyRange(const Tokenizer& tokenizer) {
-  return absl::StrCat("0 to ", tokenizer.vocabulary() - 1, " (the vocabulary)");
+  // A map of a message has no order of its own.
+  const std::map<std::string, std::string> options(policy.options().begin(), policy.options().end());
+  if (!options.empty()) absl::StrAppend(&name, ":", absl::StrJoin(options, ",", absl::PairFormatter("=")));
+  return ParsePolicy(name);
 }
 
-// The first id outside of the vocabulary is reported; a list of wrong ids is wrong in one way.
-template <typename Ids>
-void CheckIds(const Ids& ids, const std::string& field, const Tokenizer& tokenizer, Checker& checker) {
-  for (int i = 0; i < ids.size(); ++i) {
-    if (ids[i] >= 0 && ids[i] < tokenizer.vocabulary()) continue;
-    checker.Require(false, absl::StrCat(field, "[", i, "]"), absl::StrCat(ids[i]), VocabularyRange(tokenizer));
+void Eviction(const v1::GenerateRequest& request, int32_t context, const RequestLimits& limits, GenerateInput& out,
+              Checker& checker) {
+  const char* field = request.eviction_case() == v1::GenerateRequest::kEvictionPolicy ? "eviction_policy" : "policy";
+  const absl::StatusOr<Policy> policy = PolicyOf(request, limits);
+  if (!policy.ok()) {
+    checker.Add(field, std::string(policy.status().message()));
     return;
   }
-}
-
-std::vector<TokenId> Encode(const std::string& field, const std::vector<TextSegment>& segments, bool add_bos,
-                            const RequestLimits& limits, Checker& checker) {
-  absl::StatusOr<std::vector<TokenId>> ids = limits.tokenizer->Encode(segments, add_bos);
-  if (!ids.ok()) {
-    checker.Add(field, std::string(ids.status().message()));
-    return {};
+  out.policy = PolicyName(*policy);
+  // Also for a prompt that is all question: whether a policy can be honoured does not depend on it.
+  auto plan = limits.make_plan(*policy, std::max(context, 1));
+  if (!plan.ok()) {
+    checker.Add(field, std::string(plan.status().message()));
+  } else if (context > 0) {
+    out.request.plan = *std::move(plan);
   }
-  return *std::move(ids);
-}
-
-std::vector<TokenId> EncodeText(const std::string& text, bool parse_special, bool add_bos, const RequestLimits& limits,
-                                Checker& checker) {
-  return Encode("text", {TextSegment{.text = text, .parse_special = parse_special}}, add_bos, limits, checker);
-}
-
-std::vector<TokenId> EncodeConversation(const v1::Conversation& conversation, const RequestLimits& limits,
-                                        Checker& checker) {
-  if (!limits.chat.has_value()) {
-    checker.Add("conversation", limits.no_chat_reason);
-    return {};
-  }
-  std::vector<ChatMessage> messages;
-  for (const v1::ChatMessage& message : conversation.messages()) {
-    messages.push_back({.role = message.role(), .content = message.content()});
-  }
-  absl::StatusOr<std::vector<TextSegment>> segments =
-      RenderChat(*limits.chat, limits.tokenizer->chat_template(), messages);
-  if (!segments.ok()) {
-    checker.Add("conversation.messages", std::string(segments.status().message()));
-    return {};
-  }
-  return Encode("conversation.messages", *segments, /*add_bos=*/false, limits, checker);
-}
-
-int64_t ConversationBytes(const v1::Conversation& conversation) {
-  int64_t bytes = 0;
-  for (const v1::ChatMessage& message : conversation.messages())
-    bytes += static_cast<int64_t>(message.content().size());
-  return bytes;
-}
-
-// Empty if something is wrong with the prompt, which is then reported.
-std::vector<TokenId> Prompt(const v1::GenerateRequest& request, const RequestLimits& limits, Checker& checker) {
-  const auto fits = [&](const char* field, int64_t bytes) {
-    const bool ok = bytes <= limits.max_prompt_bytes;
-    checker.Require(ok, field, absl::StrCat(bytes, " bytes"),
-                    absl::StrCat("what fits ", limits.max_context, " tokens of context"));
-    return ok;
-  };
-  std::vector<TokenId> prompt;
-  const char* field = "";
-  switch (request.prompt_case()) {
-    case v1::GenerateRequest::kText:
-      field = "text";
-      if (!fits(field, static_cast<int64_t>(request.text().size()))) return {};
-      checker.Require(!request.text().empty(), field, "an empty string", "any other");
-      if (request.text().empty()) return {};
-      prompt = EncodeText(request.text(), request.parse_special(), limits.tokenizer->adds_bos(), limits, checker);
-      break;
-    case v1::GenerateRequest::kTokenIds:
-      field = "token_ids.ids";
-      checker.Require(request.token_ids().ids_size() > 0, field, "none", "at least one");
-      CheckIds(request.token_ids().ids(), field, *limits.tokenizer, checker);
-      prompt.assign(request.token_ids().ids().begin(), request.token_ids().ids().end());
-      break;
-    case v1::GenerateRequest::kConversation:
-      field = "conversation.messages";
-      if (!fits(field, ConversationBytes(request.conversation()))) return {};
-      prompt = EncodeConversation(request.conversation(), limits, checker);
-      break;
-    case v1::GenerateRequest::PROMPT_NOT_SET:
-      checker.Add("prompt", "got none; allowed is one of text, token_ids, conversation");
-      return {};
-  }
-  checker.Require(static_cast<int64_t>(prompt.size()) < limits.max_context, field,
-                  absl::StrCat("a prompt of ", prompt.size(), " tokens"),
-                  absl::StrCat("1 to ", limits.max_context - 1));
-  return prompt;
 }
 
 void Lengths(const v1::GenerateRequest& request, const RequestLimits& limits, ValidRequest& out, Checker& checker) {
@@ -183,7 +114,7 @@ void Sampling(const v1::Sampling& sampling, const Tokenizer& tokenizer, Sampling
   for (const auto& [id, bias] : sampling.logit_bias()) {
     const std::string field = absl::StrCat("sampling.logit_bias[", id, "]");
     checker.Require(id >= 0 && id < tokenizer.vocabulary(), field, absl::StrCat("token ", id),
-                    VocabularyRange(tokenizer));
+                    Checker::VocabularyRange(tokenizer));
     checker.Require(std::abs(bias) <= kMaxLogitBias, field, absl::StrCat(bias), "[-100, 100]");
     out.logit_bias[id] = bias;
   }
@@ -206,7 +137,7 @@ void Stops(const v1::GenerateRequest& request, const Tokenizer& tokenizer, Gener
   }
   checker.Require(request.stop_token_ids_size() <= kMaxStopIds, "stop_token_ids",
                   absl::StrCat(request.stop_token_ids_size(), " ids"), absl::StrCat("0 to ", kMaxStopIds));
-  CheckIds(request.stop_token_ids(), "stop_token_ids", tokenizer, checker);
+  checker.TokenIds(request.stop_token_ids(), "stop_token_ids", tokenizer);
   out.request.stop_ids.assign(request.stop_token_ids().begin(), request.stop_token_ids().end());
 }
 
@@ -232,8 +163,10 @@ Validated<GenerateInput> ValidateGenerate(const v1::GenerateRequest& request, co
   checker.Require(out.logprobs || out.top_logprobs <= 0, "top_logprobs",
                   absl::StrCat(out.top_logprobs, " without logprobs"), "0 unless logprobs is true");
   // Last: it may be the longest to check.
-  out.prompt = Prompt(request, limits, checker);
+  PromptTokens prompt = ValidatePrompt(request, limits, checker);
+  out.prompt = std::move(prompt.tokens);
   Lengths(request, limits, out, checker);
+  Eviction(request, prompt.context, limits, input, checker);
   if (!checker.ok()) return checker.Take();
   return input;
 }
@@ -244,11 +177,11 @@ Validated<std::vector<TokenId>> ValidateTokenize(const v1::TokenizeRequest& requ
   switch (request.input_case()) {
     case v1::TokenizeRequest::kText: {
       const bool add_bos = request.has_add_bos() ? request.add_bos() : limits.tokenizer->adds_bos();
-      ids = EncodeText(request.text(), request.parse_special(), add_bos, limits, checker);
+      ids = EncodeText("text", request.text(), request.parse_special(), add_bos, limits, checker);
       break;
     }
     case v1::TokenizeRequest::kConversation:
-      ids = EncodeConversation(request.conversation(), limits, checker);
+      ids = EncodeConversation(request.conversation(), limits, checker).tokens;
       break;
     case v1::TokenizeRequest::INPUT_NOT_SET:
       checker.Add("input", "got none; allowed is one of text, conversation");
@@ -260,7 +193,7 @@ Validated<std::vector<TokenId>> ValidateTokenize(const v1::TokenizeRequest& requ
 
 Validated<std::vector<TokenId>> ValidateDetokenize(const v1::DetokenizeRequest& request, const RequestLimits& limits) {
   Checker checker;
-  CheckIds(request.token_ids(), "token_ids", *limits.tokenizer, checker);
+  checker.TokenIds(request.token_ids(), "token_ids", *limits.tokenizer);
   if (!checker.ok()) return checker.Take();
   return std::vector<TokenId>(request.token_ids().begin(), request.token_ids().end());
 }

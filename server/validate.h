@@ -2,11 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "engine/evict/policy.h"
 #include "engine/request.h"
 #include "engine/tokenizer/chat_template.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -24,11 +28,17 @@ struct RequestLimits {
   int32_t max_samples = 0;
   // A text prompt of more bytes has more than max_context tokens for certain and need not be tokenised to know.
   int64_t max_prompt_bytes = 0;
+  Policy default_policy;
+  int32_t tail = 128;       // Last tokens of a prompt that are its question, if the request does not say.
+  int32_t chat_tail = 512;  // In a conversation the last turn is, up to so many.
+  // Engine::MakePlan
+  std::function<absl::StatusOr<std::shared_ptr<const EvictionPlan>>(const Policy&, int32_t context_tokens)> make_plan;
 };
 
 struct GenerateInput {
   ValidRequest request;           // Without the deadline.
   std::vector<std::string> stop;  // Not empty strings.
+  std::string policy;             // Name of the policy that was asked for, or is the default.
 };
 
 // Either the value or everything that is wrong with the request.

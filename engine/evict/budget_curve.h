@@ -69,8 +69,8 @@ class CurveSet {
   void Add(BudgetCurve curve);
   // Null if there is none for the scorer with exactly these settings and this protection.
   const BudgetCurve* Get(const ScorerSettings& scorer, int32_t sink, int32_t window) const;
-  // ScorerLabel of each, for messages: "expected_attention, snapkv".
-  std::string Names() const;
+  // ScorerLabel of each: "expected_attention", "snapkv".
+  std::vector<std::string> Labels() const;
   bool empty() const { return curves_.empty(); }
 
  private:

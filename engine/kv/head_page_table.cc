@@ -40,26 +40,52 @@ size_t HeadPageTable::HeadIndex(Slot slot, int32_t layer, int32_t head) const {
          static_cast<size_t>(head);
 }
 
-void HeadPageTable::Assign(Slot slot, std::span<const int32_t> kept, int32_t room, PageLease lease) {
+void HeadPageTable::Open(Slot slot, int32_t generated, int32_t room, PageLease lease) {
   SlotState& state = slots_[static_cast<size_t>(Value(slot))];
-  LUKV_CHECK(!state.in_use && room >= 0);
+  LUKV_CHECK(!state.in_use && generated >= 0 && room >= 0);
+  const auto first = kept_.begin() + static_cast<std::ptrdiff_t>(HeadIndex(slot, 0, 0));
+  std::fill(first, first + geometry_.heads(), 0);
+  generated_[static_cast<size_t>(Value(slot))] = generated;
+  state = SlotState{.in_use = true,
+                    .room = room,
+                    .arena_end = static_cast<size_t>(Value(slot)) * slot_stride_,
+                    .lease = std::move(lease)};
+}
+
+void HeadPageTable::SetKept(Slot slot, int32_t layer, std::span<const int32_t> kept) {
+  SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  LUKV_CHECK(state.in_use && state.layers_set == layer);
+  LUKV_CHECK(kept.size() == static_cast<size_t>(geometry_.n_kv_heads));
+  const int32_t generated = generated_[static_cast<size_t>(Value(slot))];
+  const size_t first = HeadIndex(slot, layer, 0);
+  for (size_t i = 0; i < kept.size(); ++i) {
+    LUKV_CHECK(kept[i] >= 0 && kept[i] <= max_entries_ - generated - state.room);
+    const uint32_t pages = geometry_.PagesFor(kept[i] + generated);
+    LUKV_CHECK(pages <= state.lease.pages().size() - state.pages_used);
+    offset_[first + i] = static_cast<uint32_t>(state.arena_end);
+    kept_[first + i] = kept[i];
+    std::copy_n(state.lease.pages().data() + state.pages_used, pages, &arena_[state.arena_end]);
+    state.pages_used += pages;
+    state.arena_end += geometry_.PagesFor(kept[i] + generated + state.room);
+  }
+  ++state.layers_set;
+}
+
+void HeadPageTable::ReturnSpare(Slot slot) {
+  SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  LUKV_CHECK(state.in_use && state.layers_set == geometry_.n_layers);
+  const std::span<const PageId> spare = state.lease.pages().subspan(state.pages_used);
+  state.lease.GiveBack({spare.begin(), spare.end()});
+}
+
+void HeadPageTable::Assign(Slot slot, std::span<const int32_t> kept, int32_t room, PageLease lease) {
   LUKV_CHECK(kept.size() == static_cast<size_t>(geometry_.heads()));
   LUKV_CHECK(lease.pages().size() == PagesFor(kept, 0));
-  size_t at = static_cast<size_t>(Value(slot)) * slot_stride_;
-  const PageId* next = lease.pages().data();
-  const size_t first = HeadIndex(slot, 0, 0);
-  for (size_t i = 0; i < kept.size(); ++i) {
-    LUKV_CHECK(kept[i] >= 0 && kept[i] <= max_entries_ - room);
-    offset_[first + i] = static_cast<uint32_t>(at);
-    kept_[first + i] = kept[i];
-    std::copy_n(next, geometry_.PagesFor(kept[i]), &arena_[at]);
-    next += geometry_.PagesFor(kept[i]);
-    at += geometry_.PagesFor(kept[i] + room);
+  Open(slot, 0, room, std::move(lease));
+  const size_t heads = static_cast<size_t>(geometry_.n_kv_heads);
+  for (int32_t layer = 0; layer < geometry_.n_layers; ++layer) {
+    SetKept(slot, layer, kept.subspan(static_cast<size_t>(layer) * heads, heads));
   }
-  generated_[static_cast<size_t>(Value(slot))] = 0;
-  state.in_use = true;
-  state.room = room;
-  state.lease = std::move(lease);
 }
 
 void HeadPageTable::Release(Slot slot) {
@@ -82,7 +108,8 @@ uint32_t HeadPageTable::PagesToAppend(Slot slot, int32_t n) const {
 void HeadPageTable::Append(Slot slot, int32_t n, PageLease lease) {
   SlotState& state = slots_[static_cast<size_t>(Value(slot))];
   int32_t& generated = generated_[static_cast<size_t>(Value(slot))];
-  LUKV_CHECK(state.in_use && n >= 0 && generated + n <= state.room);
+  LUKV_CHECK(state.in_use && state.layers_set == geometry_.n_layers && n >= 0 && n <= state.room);
+  LUKV_CHECK(state.pages_used == state.lease.pages().size());  // No spare pages are held any more.
   LUKV_CHECK(lease.pages().size() == PagesToAppend(slot, n));
   const PageId* next = lease.pages().data();
   const size_t first = HeadIndex(slot, 0, 0);
@@ -94,7 +121,26 @@ void HeadPageTable::Append(Slot slot, int32_t n, PageLease lease) {
     next += more;
   }
   generated += n;
+  state.room -= n;
   state.lease.Absorb(std::move(lease));
+  state.pages_used = static_cast<uint32_t>(state.lease.pages().size());
+}
+
+void HeadPageTable::Truncate(Slot slot, int32_t generated) {
+  SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  int32_t& appended = generated_[static_cast<size_t>(Value(slot))];
+  LUKV_CHECK(state.in_use && generated >= 0 && generated <= appended);
+  std::vector<PageId> unused;
+  const size_t first = HeadIndex(slot, 0, 0);
+  for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
+    const PageId* const pages = &arena_[offset_[i]];
+    unused.insert(unused.end(), pages + geometry_.PagesFor(kept_[i] + generated),
+                  pages + geometry_.PagesFor(kept_[i] + appended));
+  }
+  state.room += appended - generated;
+  appended = generated;
+  state.lease.GiveBack(std::move(unused));
+  state.pages_used = static_cast<uint32_t>(state.lease.pages().size());
 }
 
 CacheLength HeadPageTable::Length(Slot slot, int32_t layer, int32_t head) const {
@@ -103,6 +149,11 @@ CacheLength HeadPageTable::Length(Slot slot, int32_t layer, int32_t head) const 
 
 std::span<const PageId> HeadPageTable::Pages(Slot slot, int32_t layer, int32_t head) const {
   return {&arena_[offset_[HeadIndex(slot, layer, head)]], geometry_.PagesFor(Value(Length(slot, layer, head)))};
+}
+
+std::span<const int32_t> HeadPageTable::Kept(Slot slot, int32_t layer) const {
+  LUKV_CHECK(layer < slots_[static_cast<size_t>(Value(slot))].layers_set);
+  return {&kept_[HeadIndex(slot, layer, 0)], static_cast<size_t>(geometry_.n_kv_heads)};
 }
 
 uint32_t HeadPageTable::pages_held(Slot slot) const {

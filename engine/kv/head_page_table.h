@@ -39,8 +39,18 @@ class HeadPageTable {
   // kept: [n_layers * n_kv_heads]
   uint32_t PagesFor(std::span<const int32_t> kept, int32_t room) const;
 
-  // Takes slot into use: every head holds kept[layer * n_kv_heads + head] entries and may grow by `room`.
-  // REQUIRES: the slot is free, kept[i] >= 0, kept[i] + room <= max_entries, lease.pages().size() == PagesFor(kept, 0).
+  // Takes slot into use. How much each head keeps is said later, layer by layer (SetKept), as some policies know it
+  // only then; until that, a layer has no entries. `generated` entries follow what is kept, in every head, and the
+  // heads may grow by `room` more. `lease` has the pages that all of that will take, or more. REQUIRES: the slot is
+  // free; generated, room >= 0.
+  void Open(Slot slot, int32_t generated, int32_t room, PageLease lease);
+  // The heads of `layer` keep kept[head] entries; their pages are taken out of the slot's. Layers are set in ascending
+  // order, each once. REQUIRES: open; kept[i] >= 0, kept[i] + generated + room <= max_entries; pages enough.
+  void SetKept(Slot slot, int32_t layer, std::span<const int32_t> kept);
+  // After the last layer: gives back the pages that no layer took.
+  void ReturnSpare(Slot slot);
+  // All of it at once, for a prompt whose kept entries are known: [n_layers * n_kv_heads].
+  // REQUIRES: as above; lease.pages().size() == PagesFor(kept, 0).
   void Assign(Slot slot, std::span<const int32_t> kept, int32_t room, PageLease lease);
   // Gives the slot's pages back. REQUIRES: in use.
   void Release(Slot slot);
@@ -49,11 +59,18 @@ class HeadPageTable {
   uint32_t PagesToAppend(Slot slot, int32_t n) const;
   // Makes the heads n entries longer. REQUIRES: lease has PagesToAppend(slot, n) pages; n fits in `room`.
   void Append(Slot slot, int32_t n, PageLease lease);
+  // Takes back what was appended after the first `generated` entries; pages that hold none any more go to the pool.
+  // REQUIRES: in use, at least so many were appended.
+  void Truncate(Slot slot, int32_t generated);
 
   CacheLength Length(Slot slot, int32_t layer, int32_t head) const;
   // Pages of one head in order. [PagesFor(Length)]
   std::span<const PageId> Pages(Slot slot, int32_t layer, int32_t head) const;
   uint32_t pages_held(Slot slot) const;
+  // Entries kept of the context by each head, [n_kv_heads]. REQUIRES: the layer was set.
+  std::span<const int32_t> Kept(Slot slot, int32_t layer) const;
+  // Entries that followed them.
+  int32_t generated(Slot slot) const { return generated_[static_cast<size_t>(Value(slot))]; }
   bool in_use(Slot slot) const { return slots_[static_cast<size_t>(Value(slot))].in_use; }
 
   const KvGeometry& geometry() const { return geometry_; }
@@ -66,7 +83,10 @@ class HeadPageTable {
  private:
   struct SlotState {
     bool in_use = false;
-    int32_t room = 0;
+    int32_t layers_set = 0;
+    int32_t room = 0;         // Entries that may still be appended.
+    size_t arena_end = 0;     // Of what the slot's heads have in the arena.
+    uint32_t pages_used = 0;  // Of the lease, from the front; all of it once the spare pages are back.
     PageLease lease;
   };
   size_t HeadIndex(Slot slot, int32_t layer, int32_t head) const;

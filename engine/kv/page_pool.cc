@@ -1,5 +1,6 @@
 #include "engine/kv/page_pool.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,6 +39,17 @@ void PageLease::Absorb(PageLease other) {
   pages_.insert(pages_.end(), other.pages_.begin(), other.pages_.end());
   other.pages_.clear();
   other.pool_ = nullptr;
+}
+
+void PageLease::GiveBack(std::vector<PageId> pages) {
+  if (pages.empty()) return;
+  LUKV_CHECK(pool_ != nullptr);
+  std::sort(pages.begin(), pages.end());
+  LUKV_CHECK(std::adjacent_find(pages.begin(), pages.end()) == pages.end());
+  const size_t found =
+      std::erase_if(pages_, [&](PageId page) { return std::binary_search(pages.begin(), pages.end(), page); });
+  LUKV_CHECK(found == pages.size());
+  pool_->Return(owner_, pages);
 }
 
 PagePool::PagePool(uint32_t n_pages) : total_(n_pages), is_free_(n_pages, true) {

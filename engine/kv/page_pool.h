@@ -30,6 +30,8 @@ class PageLease {
   std::span<const PageId> pages() const { return pages_; }
   // Takes over the pages of `other`. REQUIRES: the same pool and owner, or either is empty.
   void Absorb(PageLease other);
+  // Gives these pages back and keeps the others. REQUIRES: all are of this lease, none twice.
+  void GiveBack(std::vector<PageId> pages);
 
  private:
   friend class PagePool;

@@ -46,6 +46,10 @@ struct ModelConfig {
   bool tied_embeddings = false;
   int32_t sliding_window = 0;  // 0: none. Tokens.
 
+  // Columns of the query projection, and of the fused q, k and v.
+  int64_t q_features() const { return int64_t{head_dim} * n_heads; }
+  int64_t qkv_features() const { return int64_t{head_dim} * (n_heads + 2 * n_kv_heads); }
+
   // INVALID_ARGUMENT with the first field that makes no sense (zero, negative, not divisible, absurdly large).
   absl::Status Validate() const;
 };

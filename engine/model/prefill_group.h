@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -83,13 +84,14 @@ class PrefillGroup {
     int32_t question_row = 0;
     int32_t question = 0;
     int32_t logits_from = 0;  // Token of the prompt.
-    bool dropped = false;
-    std::vector<ScorerSettings> scorers;  // All that plans and observers want, each once.
     std::vector<ScorerSettings> observed;
-    ScorerInputs inputs;
+    std::optional<LayerEvictor> evictor;  // If anything is to be scored.
+
+    bool dropped() const { return targets.empty(); }
   };
   std::vector<Prompt> prompts_;
   size_t live_prompts_ = 0;
+  std::vector<Position> positions_;  // [tokens]
   int32_t context_tokens_ = 0;
   int32_t question_tokens_ = 0;
   int32_t n_layers_ = 0;

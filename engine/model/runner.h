@@ -65,8 +65,9 @@ class ModelRunner {
   absl::Status OpenSlot(const PrefillTarget& target, int32_t context, int32_t question, int32_t room);
   // Makes an open slot n entries longer. RESOURCE_EXHAUSTED as above.
   absl::Status GrowSlot(Slot slot, int32_t n);
-  // Pages that OpenSlot leases, and those that the slot can come to hold.
-  uint32_t PagesToOpen(const EvictionPlan* plan, int32_t context, int32_t question) const;
+  // Pages that what `plan` keeps of the context and `more` entries behind it take: what OpenSlot leases, and what a
+  // slot can come to hold. Exact, but for plans that are not known from the length: a bound.
+  uint32_t PagesToOpen(const EvictionPlan* plan, int32_t context, int32_t more) const;
 
   // Embeds the prompts' tokens. Nothing is run through a layer yet.
   absl::StatusOr<PrefillGroup> BeginPrefill(std::span<const PrefillPrompt> prompts);
@@ -94,20 +95,38 @@ class ModelRunner {
 
   // The parts of a layer; x is the residual stream, rows of one step or one chunk.
   absl::Status AttentionInputs(const LayerWeights& weights, ConstMatrix x);
-  QkvArgs SplitArgs(const LayerWeights& weights, const Position* positions, int64_t rows) const;
+  // For rows [begin, end) of the work space; positions of those rows.
+  QkvArgs SplitArgs(const LayerWeights& weights, const Position* positions, int64_t begin, int64_t end) const;
   absl::Status AttentionOutput(const LayerWeights& weights, int64_t first_row, Matrix x);
   absl::Status Mlp(const LayerWeights& weights, Matrix x);
   absl::Status Logits(ConstMatrix x);
 
-  absl::Status LayerChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink);
-  absl::Status LastLayerRows(PrefillGroup& group, size_t prompt, int32_t begin, int32_t end, int32_t chunk_begin,
+  // Prefill (prefill.cc). Rows [begin, end) of the group, all of contexts or all of questions.
+  absl::Status ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink);
+  absl::Status QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink);
+  absl::Status AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, int32_t first,
+                              int32_t last, int32_t chunk_begin);
+  absl::Status AttendPages(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, int32_t first, int32_t last,
+                           int32_t chunk_begin);
+  PageTableView TableUpTo(const PrefillGroup::Prompt& prompt, int32_t question_entries);
+  absl::StatusOr<SequenceRows> QuestionRows(Slot slot, int32_t n_rows);
+  absl::Status AttendContext(const PrefillGroup& group, std::span<const PrefillSegment> segments, int64_t rows);
+  absl::Status Observe(const DecodeObserver& observer, int32_t layer, const SequenceRows& sequences);
+  // The rest of the last layer, to the logits.
+  absl::Status LastLayerRows(PrefillGroup& group, size_t prompt, int32_t first, int32_t last, int32_t chunk_begin,
                              const LogitsSink& sink);
-  absl::Status CompactLayer(const PrefillGroup& group);
+  // The layer's end: what each target keeps goes from staging into its pages.
+  absl::Status CompactLayer(PrefillGroup& group, const ScoreSink& sink);
+  absl::Status CompactPrompt(PrefillGroup& group, size_t prompt, const ScoreSink& sink);
+  absl::Status CompactInto(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, Slot slot,
+                           const KeptRows* kept);
 
   StagingView Staging(const PrefillGroup& group) const;
   PageStoreView Pages() const;
+  ScorerModel Scoring() const;
   Matrix Hidden(const PrefillGroup& group, int32_t begin, int32_t end) const;
-  Matrix Rows(const DeviceBuffer& buffer, int64_t rows, int64_t cols) const;
+  Matrix Rows(const DeviceBuffer& buffer, int64_t begin, int64_t end, int64_t cols) const;
+  Matrix Rows(const DeviceBuffer& buffer, int64_t rows, int64_t cols) const { return Rows(buffer, 0, rows, cols); }
 
   const Model& model_;
   Backend& backend_;
@@ -132,8 +151,11 @@ class ModelRunner {
   DeviceBuffer step_positions_;  // [n_slots]
   DeviceBuffer step_slots_;      // [n_slots]
   DeviceBuffer step_row_start_;  // [n_slots + 1]; row i is sequence i
+  DeviceBuffer question_rows_;   // [2]: row starts of one question's rows
+  DeviceBuffer question_slot_;   // [1]
   int64_t max_logit_rows_ = 0;
   std::vector<float> host_logits_;
+  std::vector<int32_t> generated_;  // [n_slots]: the table's, as a question's chunk sees it.
 };
 
 }  // namespace lukv

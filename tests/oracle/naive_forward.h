@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -10,8 +11,12 @@
 
 namespace lukv {
 
+// Whether a query at position `query` sees the entry of position `key` <= query; null: it does.
+using Visible = std::function<bool(int32_t layer, int32_t kv_head, size_t query, size_t key)>;
+
 // Logits of every position, [n_tokens, vocabulary]. A sliding window is applied: position i sees (i - window, i].
 // REQUIRES: ids are in the vocabulary; `source` was made by OpenWeights (all tensors are there).
-std::vector<double> NaiveForward(const WeightSource& source, std::span<const int32_t> ids);
+std::vector<double> NaiveForward(const WeightSource& source, std::span<const int32_t> ids,
+                                 const Visible& visible = nullptr);
 
 }  // namespace lukv

@@ -12,8 +12,13 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "base/settings.h"
+#include "base/share_folder.h"
 #include "base/status_macros.h"
+#include "engine/evict/budget_curve.h"
+#include "engine/evict/eviction_plan.h"
+#include "engine/model/fingerprint.h"
 #include "engine/model/model.h"
 #include "engine/model/runner.h"
 #include "engine/model/weight_source.h"
@@ -33,6 +38,8 @@ struct BenchOptions {
   int32_t page_tokens = 64;
   std::string kv_dtype = "bf16";
   std::string compute = "int8";
+  std::string policy = "full";
+  std::string curves;
   uint64_t seed = 1;
   bool json = false;
 };
@@ -42,6 +49,7 @@ struct BenchResult {
   double load_s = 0;
   std::vector<double> prefill_tokens_per_s;  // One value per repeat.
   std::vector<double> decode_tokens_per_s;   // Of all sequences together.
+  std::vector<double> eviction_share;        // Of the prefill's time.
   int64_t kv_bytes_full = 0;                 // At the end of the run, all sequences.
   int64_t kv_bytes_resident = 0;
 };
@@ -51,33 +59,33 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
 }
 
 // One run: the batch's prompts one after the other (each alone, as a long prompt is served), then `gen` steps of all.
-absl::Status RunOnce(ModelRunner& runner, const BenchOptions& options, std::mt19937_64& random, BenchResult& result) {
+// The whole prompt is the context: it is what `plan` compresses.
+absl::Status RunOnce(ModelRunner& runner, const BenchOptions& options, const EvictionPlan* plan,
+                     std::mt19937_64& random, BenchResult& result) {
   HeadPageTable& table = runner.table();
   const ModelConfig& config = runner.config();
   const auto random_id = [&] { return static_cast<TokenId>(random() % static_cast<uint64_t>(config.vocabulary)); };
   double prefill_s = 0;
+  absl::Duration eviction;
   for (int32_t s = 0; s < options.batch; ++s) {
     std::vector<TokenId> tokens(static_cast<size_t>(options.prompt));
     for (TokenId& id : tokens) id = random_id();
-    const std::vector<int32_t> kept(static_cast<size_t>(table.geometry().heads()), options.prompt);
-    LUKV_ASSIGN_OR_RETURN(PageLease lease, runner.pool().Take(table.PagesFor(kept, 0), PageOwner::kSequence));
-    table.Assign(Slot{s}, kept, options.gen, std::move(lease));
-    const PrefillPrompt prompt{.tokens = tokens, .slots = {Slot{s}}};
+    const PrefillPrompt prompt{.context = tokens, .targets = {{.slot = Slot{s}, .plan = plan}}};
+    LUKV_RETURN_IF_ERROR(runner.OpenSlot(prompt.targets.front(), options.prompt, 0, options.gen));
     const auto start = std::chrono::steady_clock::now();
     LUKV_ASSIGN_OR_RETURN(PrefillGroup group, runner.BeginPrefill({&prompt, 1}));
-    while (!group.done()) {
-      LUKV_RETURN_IF_ERROR(runner.RunPrefillUnit(group, [](size_t, size_t, std::span<const float>) {}));
-    }
+    while (!group.done()) LUKV_RETURN_IF_ERROR(runner.RunPrefillUnit(group, {}));
     prefill_s += SecondsSince(start);
+    eviction += group.eviction_time();
   }
   result.prefill_tokens_per_s.push_back(options.batch * options.prompt / prefill_s);
+  result.eviction_share.push_back(absl::ToDoubleSeconds(eviction) / prefill_s);
 
   const auto start = std::chrono::steady_clock::now();
   std::vector<DecodeRow> rows(static_cast<size_t>(options.batch));
   for (int32_t step = 0; step < options.gen; ++step) {
     for (int32_t s = 0; s < options.batch; ++s) {
-      LUKV_ASSIGN_OR_RETURN(PageLease lease, runner.pool().Take(table.PagesToAppend(Slot{s}, 1), PageOwner::kSequence));
-      table.Append(Slot{s}, 1, std::move(lease));
+      LUKV_RETURN_IF_ERROR(runner.GrowSlot(Slot{s}, 1));
       rows[static_cast<size_t>(s)] = {
           .slot = Slot{s}, .token = random_id(), .position = Position{options.prompt + step}};
     }
@@ -91,6 +99,29 @@ absl::Status RunOnce(ModelRunner& runner, const BenchOptions& options, std::mt19
   result.kv_bytes_resident = page_bytes * runner.pool().used();
   for (int32_t s = 0; s < options.batch; ++s) table.Release(Slot{s});
   return absl::OkStatus();
+}
+
+// Null: nothing is evicted.
+absl::StatusOr<std::unique_ptr<EvictionPlan>> MakePlan(const BenchOptions& options, const WeightSource& source,
+                                                       const ModelRunner& runner, const KvGeometry& geometry) {
+  LUKV_ASSIGN_OR_RETURN(const Policy policy, ParsePolicy(options.policy));
+  if (policy.full) return nullptr;
+  const BudgetCurve* curve = nullptr;
+  CurveSet curves;
+  if (policy.allocator == Allocator::kLuKv) {
+    LUKV_ASSIGN_OR_RETURN(const std::string fingerprint, ModelFingerprint(source));
+    LUKV_ASSIGN_OR_RETURN(curves, options.curves.empty()
+                                      ? CurveSet::Find(ShareFolder("profiles"), source.config(), fingerprint)
+                                      : CurveSet::LoadFolder(options.curves, source.config(), fingerprint));
+    curve = curves.Get(policy.scorer, policy.sink, policy.window);
+    if (curve == nullptr) {
+      return absl::InvalidArgumentError("there is no budget curve of this model (" + fingerprint + ") for " +
+                                        ScorerLabel(policy.scorer, policy.sink, policy.window));
+    }
+  }
+  const int64_t entry_bytes = ModelRunner::PageBytes(source.config(), runner.options().kv_dtype, 1);
+  LUKV_ASSIGN_OR_RETURN(EvictionPlan plan, EvictionPlan::Make(policy, options.prompt, geometry, entry_bytes, curve));
+  return std::make_unique<EvictionPlan>(std::move(plan));
 }
 
 absl::StatusOr<BenchResult> RunBench(const BenchOptions& options) {
@@ -119,12 +150,14 @@ absl::StatusOr<BenchResult> RunBench(const BenchOptions& options) {
                                              .max_context = options.prompt + options.gen,
                                              .prefill_chunk = options.prefill_chunk}));
   result.load_s = SecondsSince(start);
+  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<EvictionPlan> plan, MakePlan(options, *source, *runner, geometry));
 
   std::mt19937_64 random(options.seed);
   // One run that does not count: touches the pages and brings the caches and clocks to where they stay.
   BenchResult warm_up;
-  LUKV_RETURN_IF_ERROR(RunOnce(*runner, options, random, warm_up));
-  for (int32_t r = 0; r < options.repeat; ++r) LUKV_RETURN_IF_ERROR(RunOnce(*runner, options, random, result));
+  LUKV_RETURN_IF_ERROR(RunOnce(*runner, options, plan.get(), random, warm_up));
+  for (int32_t r = 0; r < options.repeat; ++r)
+    LUKV_RETURN_IF_ERROR(RunOnce(*runner, options, plan.get(), random, result));
   return result;
 }
 
@@ -153,6 +186,8 @@ void Print(const BenchOptions& options, const BenchResult& result) {
                                      {"load_s", result.load_s},
                                      {"prefill_tokens_per_s", json(prefill)},
                                      {"decode_tokens_per_s", json(decode)},
+                                     {"policy", options.policy},
+                                     {"eviction_share", json(Summarise(result.eviction_share))},
                                      {"kv_bytes_full", result.kv_bytes_full},
                                      {"kv_bytes_resident", result.kv_bytes_resident}};
     std::printf("%s\n", out.dump().c_str());
@@ -164,6 +199,10 @@ void Print(const BenchOptions& options, const BenchResult& result) {
   if (options.gen > 0) {
     std::printf("decode   %d steps of %d: %.1f tokens/s (min %.1f, max %.1f)\n", options.gen, options.batch,
                 decode.median, decode.min, decode.max);
+  }
+  if (options.policy != "full") {
+    std::printf("evict    %s: %.2f %% of the prefill\n", options.policy.c_str(),
+                100 * Summarise(result.eviction_share).median);
   }
   std::printf("KV       %.2f MiB resident, %.2f MiB for a full cache\n",
               static_cast<double>(result.kv_bytes_resident) / (1 << 20),
@@ -198,9 +237,17 @@ int Main(int argc, char** argv) {
   app.add_option("--compute", options.compute, "Arithmetic of quantised linear layers: int8 or f32")
       ->check(CLI::IsMember({"int8", "f32"}))
       ->capture_default_str();
+  app.add_option("--policy", options.policy,
+                 "How the prompt is compressed: full, or ALLOCATOR+SCORER@RATIO like lukv+expected_attention@0.8")
+      ->capture_default_str();
+  app.add_option("--curves", options.curves,
+                 "Folder with the model's budget curves [one of this model under ../share/lukv/profiles]");
   app.add_option("--seed", options.seed, "Of the random ids")->capture_default_str();
   app.add_flag("--json", options.json, "One JSON object instead of text");
   if (const std::optional<ExitRequest> exit = ParseSettings(app, argc, argv)) return Exit(*exit);
+  if (const absl::StatusOr<Policy> policy = ParsePolicy(options.policy); !policy.ok()) {
+    return Exit(WrongSetting(app, std::string(policy.status().message())));
+  }
   const absl::StatusOr<BenchResult> result = RunBench(options);
   if (!result.ok()) {
     std::fprintf(stderr, "lukv-bench: %s\n", std::string(result.status().message()).c_str());

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -53,6 +54,11 @@ absl::Status CheckUtf8(const std::string& text) {
 
 absl::Status FillPrompt(const ClientOptions& options, v1::GenerateRequest& request) {
   request.set_parse_special(options.parse_special);
+  if (!options.context_file.empty()) {
+    LUKV_ASSIGN_OR_RETURN(std::string context, ReadAll(options.context_file));
+    LUKV_RETURN_IF_ERROR(CheckUtf8(context));
+    request.set_context_text(std::move(context));
+  }
   if (!options.token_ids_file.empty()) {
     LUKV_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, ReadTokenIds(options.token_ids_file));
     request.mutable_token_ids()->mutable_ids()->Assign(ids.begin(), ids.end());
@@ -120,6 +126,21 @@ Json SampleJson(const Answer::Sample& sample, bool with_logprobs) {
   return json;
 }
 
+// What eviction did, over the layers.
+std::string EvictionSummary(const v1::Usage& usage) {
+  double mean = 0;
+  int32_t least = std::numeric_limits<int32_t>::max();
+  int32_t most = 0;
+  for (const v1::KeptTokens& layer : usage.kept()) {
+    mean += static_cast<double>(layer.mean()) / usage.kept_size();
+    least = std::min(least, layer.min());
+    most = std::max(most, layer.max());
+  }
+  return absl::StrFormat("%s: of %d context tokens a kv head keeps %.0f on average (%d to %d); %.2f MiB freed, %.4f s",
+                         usage.policy(), usage.context_tokens(), mean, least, most,
+                         static_cast<double>(usage.kv_bytes_freed()) / (1 << 20), usage.eviction_seconds());
+}
+
 }  // namespace
 
 absl::StatusOr<v1::GenerateRequest> MakeRequest(const ClientOptions& options) {
@@ -133,6 +154,8 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const ClientOptions& options) {
   for (const std::string& stop : options.stop) request.add_stop(stop);
   for (const int32_t id : options.stop_ids) request.add_stop_token_ids(id);
   request.set_ignore_eos(options.ignore_eos);
+  if (!options.policy.empty()) request.set_policy(options.policy);
+  if (options.tail) request.set_tail(*options.tail);
   if (options.logprobs) {
     request.set_logprobs(true);
     request.set_top_logprobs(*options.logprobs);
@@ -163,14 +186,18 @@ grpc::Status Generate(v1::Inference::StubInterface& stub, grpc::ClientContext& c
 std::string ToJson(const Answer& answer, bool with_logprobs) {
   const v1::Usage& usage = answer.usage;
   Json json = SampleJson(answer.samples.at(0), with_logprobs);
-  json["usage"] = {{"prompt_tokens", usage.prompt_tokens()},
-                   {"generated_tokens", usage.generated_tokens()},
-                   {"kv_bytes_full", usage.kv_bytes_full()},
-                   {"kv_bytes_resident", usage.kv_bytes_resident()}};
+  json["usage"] = {{"prompt_tokens", usage.prompt_tokens()},   {"generated_tokens", usage.generated_tokens()},
+                   {"kv_bytes_full", usage.kv_bytes_full()},   {"kv_bytes_resident", usage.kv_bytes_resident()},
+                   {"kv_bytes_freed", usage.kv_bytes_freed()}, {"policy", usage.policy()},
+                   {"context_tokens", usage.context_tokens()}};
+  for (const v1::KeptTokens& layer : usage.kept()) {
+    json["usage"]["kept"].push_back({{"min", layer.min()}, {"mean", layer.mean()}, {"max", layer.max()}});
+  }
   json["timings"] = {{"queue_s", usage.queue_seconds()},
                      {"prefill_s", usage.prefill_seconds()},
                      {"ttft_s", usage.ttft_seconds()},
-                     {"decode_s", usage.decode_seconds()}};
+                     {"decode_s", usage.decode_seconds()},
+                     {"eviction_s", usage.eviction_seconds()}};
   if (answer.samples.size() > 1) {
     for (const Answer::Sample& sample : answer.samples) json["samples"].push_back(SampleJson(sample, with_logprobs));
   }
@@ -190,6 +217,7 @@ std::string Summary(const Answer& answer) {
   absl::StrAppendFormat(&text, ", KV %.2f MiB (full cache %.2f MiB)",
                         static_cast<double>(usage.kv_bytes_resident()) / kMiB,
                         static_cast<double>(usage.kv_bytes_full()) / kMiB);
+  if (usage.context_tokens() > 0) absl::StrAppend(&text, "\n", EvictionSummary(usage));
   return text;
 }
 

@@ -15,9 +15,20 @@ void AddPromptOptions(CLI::App& app, ClientOptions& options) {
   app.add_option("--token-ids", options.token_ids_file,
                  "File with token ids, separated by white space or commas; - is stdin")
       ->group(group);
+  app.add_option("--context-file", options.context_file,
+                 "File with text in front of the prompt, which is compressed without having seen it; - is stdin");
   app.add_option("--system", options.system, "System message in front of --chat");
   app.add_flag("--parse-special", options.parse_special,
                "Special tokens written out in --prompt or --prompt-file count as such");
+}
+
+void AddEvictionOptions(CLI::App& app, ClientOptions& options) {
+  const std::string group = "Eviction (defaults are the server's)";
+  app.add_option("--policy", options.policy,
+                 "How the context is compressed: full, or ALLOCATOR+SCORER@RATIO like lukv+expected_attention@0.8")
+      ->group(group);
+  app.add_option("--tail", options.tail, "Without --context-file: the last so many tokens are the question")
+      ->group(group);
 }
 
 void AddSamplingOptions(CLI::App& app, ClientOptions& options) {
@@ -54,6 +65,11 @@ std::string Conflict(const ClientOptions& options, const CLI::App& app) {
     prompts += app.count(name) > 0 ? 1 : 0;
   }
   if (prompts != 1) return "give exactly one of --prompt, --prompt-file, --chat, --token-ids";
+  if (!options.context_file.empty() && !options.chat.empty()) return "--context-file does not go with --chat";
+  if (options.context_file == "-" && (options.prompt_file == "-" || options.token_ids_file == "-")) {
+    return "only one file can be stdin";
+  }
+  if (!options.context_file.empty() && options.tail.has_value()) return "--tail does not go with --context-file";
   if (!options.system.empty() && options.chat.empty()) return "--system needs --chat";
   if (options.stream && !options.json && options.n != 1) {
     return "--stream shows one sample: got --n " + std::to_string(options.n);
@@ -69,6 +85,7 @@ std::variant<ClientOptions, ExitRequest> ParseClientOptions(int argc, const char
   CLI::App app("Asks a lukv server to continue a prompt.", kProgram);
   app.add_option("--server", options.server, "Address of the server: host:port or unix:PATH")->capture_default_str();
   AddPromptOptions(app, options);
+  AddEvictionOptions(app, options);
   AddSamplingOptions(app, options);
   app.add_option("--timeout", options.timeout_seconds, "Give up after so many seconds")->check(CLI::PositiveNumber);
   app.add_option("--request-id", options.request_id, "Name of the request in the server's log");

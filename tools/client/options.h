@@ -24,6 +24,9 @@ struct ClientOptions {
   std::string token_ids_file;
   std::string system;  // With chat.
   bool parse_special = false;
+  std::string context_file;  // With prompt, prompt_file or token_ids_file, which are then the question.
+  std::string policy;        // Eviction; "": the server's.
+  std::optional<int32_t> tail;
 
   int32_t max_tokens = 128;
   int32_t n = 1;

@@ -57,6 +57,49 @@ TEST(HeadPageTable, ViewIsWhatTheAccessorsSay) {
   table.Release(Slot{2});
 }
 
+TEST(HeadPageTable, TruncatesToWhatWasAppendedBefore) {
+  PagePool pool(64);
+  HeadPageTable table(kSmall, 2, 64);
+  const std::vector<int32_t> kept = {1, 4, 5, 9};
+  table.Assign(Slot{1}, kept, 20, *pool.Take(table.PagesFor(kept, 0), PageOwner::kSequence));
+  table.Append(Slot{1}, 2, *pool.Take(table.PagesToAppend(Slot{1}, 2), PageOwner::kSequence));
+  const auto pages = [&](int32_t layer, int32_t head) {
+    const auto span = table.Pages(Slot{1}, layer, head);
+    return std::vector<PageId>(span.begin(), span.end());
+  };
+  const uint32_t held = pool.used();
+  const std::vector<PageId> first = pages(0, 0), last = pages(1, 1);
+  // Other slots' pages in between, so that the lease is not in one piece.
+  table.Assign(Slot{0}, kept, 0, *pool.Take(table.PagesFor(kept, 0), PageOwner::kSequence));
+  table.Append(Slot{1}, 15, *pool.Take(table.PagesToAppend(Slot{1}, 15), PageOwner::kSequence));
+  table.Release(Slot{0});
+
+  table.Truncate(Slot{1}, 2);
+  EXPECT_EQ(pool.used(), held);
+  EXPECT_EQ(table.pages_held(Slot{1}), held);
+  EXPECT_EQ(pages(0, 0), first);
+  EXPECT_EQ(pages(1, 1), last);
+  EXPECT_EQ(table.Length(Slot{1}, 1, 1), CacheLength{11});
+  // The room is there again.
+  table.Append(Slot{1}, 18, *pool.Take(table.PagesToAppend(Slot{1}, 18), PageOwner::kSequence));
+  EXPECT_EQ(table.Length(Slot{1}, 1, 1), CacheLength{29});
+  table.Truncate(Slot{1}, 20);
+  table.Truncate(Slot{1}, 0);
+  EXPECT_EQ(pool.used(), table.PagesFor(kept, 0));
+  table.Release(Slot{1});
+}
+
+TEST(HeadPageTableDeathTest, TruncateOnlyShortens) {
+  PagePool pool(64);
+  HeadPageTable table(kSmall, 2, 64);
+  const std::vector<int32_t> kept = {1, 1, 1, 1};
+  table.Assign(Slot{1}, kept, 2, *pool.Take(4, PageOwner::kSequence));
+  table.Append(Slot{1}, 1, *pool.Take(table.PagesToAppend(Slot{1}, 1), PageOwner::kSequence));
+  EXPECT_DEATH(table.Truncate(Slot{1}, 2), "check failed");
+  EXPECT_DEATH(table.Truncate(Slot{0}, 0), "check failed");
+  table.Release(Slot{1});
+}
+
 TEST(HeadPageTableDeathTest, CatchesGrowthBeyondItsRoom) {
   PagePool pool(64);
   HeadPageTable table(kSmall, 1, 64);
@@ -66,7 +109,7 @@ TEST(HeadPageTableDeathTest, CatchesGrowthBeyondItsRoom) {
   table.Release(Slot{0});
 }
 
-// Random assign / append / release. No page may be in two lists, and lists must keep their earlier pages.
+// Random assign / append / truncate / release. No page may be in two lists, and lists must keep their earlier pages.
 TEST(HeadPageTable, NeverSharesOrMovesPagesUnderRandomUse) {
   for (uint32_t seed = 0; seed < 30; ++seed) {
     std::mt19937 random(seed);
@@ -77,7 +120,7 @@ TEST(HeadPageTable, NeverSharesOrMovesPagesUnderRandomUse) {
     constexpr int32_t kMax = 40;
     PagePool pool(600);
     HeadPageTable table(geometry, kSlots, kMax);
-    std::map<int32_t, int32_t> room_left;
+    std::map<int32_t, int32_t> room_left, appended;
     for (int step = 0; step < 300; ++step) {
       const int32_t s = static_cast<int32_t>(random() % kSlots);
       const Slot slot{s};
@@ -89,8 +132,14 @@ TEST(HeadPageTable, NeverSharesOrMovesPagesUnderRandomUse) {
         if (!lease.ok()) continue;
         table.Assign(slot, kept, room, *std::move(lease));
         room_left[s] = room;
+        appended[s] = 0;
       } else if (random() % 4 == 0) {
         table.Release(slot);
+      } else if (random() % 4 == 0) {
+        const int32_t left = appended[s] == 0 ? 0 : static_cast<int32_t>(random() % static_cast<uint32_t>(appended[s]));
+        table.Truncate(slot, left);
+        room_left[s] += appended[s] - left;
+        appended[s] = left;
       } else {
         const int32_t n = std::min(room_left[s], static_cast<int32_t>(random() % 6));
         auto lease = pool.Take(table.PagesToAppend(slot, n), PageOwner::kSequence);
@@ -99,6 +148,7 @@ TEST(HeadPageTable, NeverSharesOrMovesPagesUnderRandomUse) {
         const std::vector<PageId> copy(before.begin(), before.end());
         table.Append(slot, n, *std::move(lease));
         room_left[s] -= n;
+        appended[s] += n;
         ASSERT_TRUE(std::equal(copy.begin(), copy.end(), table.Pages(slot, 0, 0).begin()));
       }
       std::multiset<PageId> all;

@@ -53,6 +53,29 @@ TEST(PageLease, MovingAndAbsorbingKeepsThePagesHeldOnce) {
   EXPECT_EQ(pool.used(), 0u);
 }
 
+TEST(PageLease, GivesPartOfItsPagesBack) {
+  PagePool pool(6);
+  PageLease lease = *pool.Take(5, PageOwner::kContext);
+  const std::vector<PageId> held(lease.pages().begin(), lease.pages().end());
+  lease.GiveBack({});
+  lease.GiveBack({held[3], held[0]});
+  EXPECT_EQ(std::vector<PageId>(lease.pages().begin(), lease.pages().end()),
+            (std::vector<PageId>{held[1], held[2], held[4]}));
+  EXPECT_EQ(pool.used_by(PageOwner::kContext), 3u);
+  const PageLease other = *pool.Take(3, PageOwner::kSequence);
+  lease.GiveBack({held[1], held[2], held[4]});
+  EXPECT_EQ(pool.used(), 3u);
+}
+
+TEST(PageLeaseDeathTest, GivesBackOnlyWhatItHolds) {
+  PagePool pool(6);
+  PageLease lease = *pool.Take(2, PageOwner::kSequence);
+  const PageLease other = *pool.Take(2, PageOwner::kSequence);
+  const PageId mine = lease.pages()[0];
+  EXPECT_DEATH(lease.GiveBack({mine, other.pages()[0]}), "check failed");
+  EXPECT_DEATH(lease.GiveBack({mine, mine}), "check failed");
+}
+
 TEST(PagePoolDeathTest, ALeakEndsTheProcess) {
   EXPECT_DEATH(
       {

@@ -34,47 +34,58 @@ TestRunner::TestRunner(const std::string& model_path, const TestRunnerOptions& o
        .prefill_chunk = options.prefill_chunk}));
 }
 
-void TestRunner::Assign(Slot slot, size_t tokens, int32_t room) {
-  HeadPageTable& table = runner_->table();
-  const std::vector<int32_t> kept(static_cast<size_t>(table.geometry().heads()), static_cast<int32_t>(tokens));
-  table.Assign(slot, kept, room, ValueOrDie(runner_->pool().Take(table.PagesFor(kept, 0), PageOwner::kSequence)));
+void TestRunner::Open(const PrefillTarget& target, size_t context, size_t question, size_t room) {
+  LUKV_CHECK(
+      runner_
+          ->OpenSlot(target, static_cast<int32_t>(context), static_cast<int32_t>(question), static_cast<int32_t>(room))
+          .ok());
+}
+
+std::vector<size_t> TestRunner::KeptPositions(Slot evicted, Slot full, int32_t layer, int32_t head) {
+  const size_t dim = static_cast<size_t>(runner_->config().head_dim);
+  const ModelRunner::HeadEntries some = ValueOrDie(runner_->ReadEntries(evicted, layer, head));
+  const ModelRunner::HeadEntries all = ValueOrDie(runner_->ReadEntries(full, layer, head));
+  const size_t kept = static_cast<size_t>(runner_->table().Kept(evicted, layer)[static_cast<size_t>(head)]);
+  std::vector<size_t> positions;
+  size_t at = 0;
+  for (size_t e = 0; e < kept; ++e, ++at) {
+    const auto same = [&](size_t p) {
+      return std::equal(&some.k[e * dim], &some.k[e * dim] + dim, &all.k[p * dim]) &&
+             std::equal(&some.v[e * dim], &some.v[e * dim] + dim, &all.v[p * dim]);
+    };
+    while (at * dim < all.k.size() && !same(at)) ++at;
+    LUKV_CHECK(at * dim < all.k.size());  // The entry is of no position behind the one before it.
+    positions.push_back(at);
+  }
+  return positions;
+}
+
+std::vector<float> TestRunner::Prefill(const PrefillPrompt& prompt) {
+  std::vector<float> all;
+  const absl::Status status = runner_->Prefill(
+      {&prompt, 1},
+      {.logits = [&](size_t, size_t, std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); }});
+  LUKV_CHECK(status.ok());
+  return all;
 }
 
 std::vector<float> TestRunner::PrefillLogits(std::span<const TokenId> ids) {
-  Assign(Slot{0}, ids.size(), 0);
-  const PrefillPrompt prompt{.tokens = ids, .slots = {Slot{0}}, .logits_from = 0};
-  std::vector<float> all;
-  PrefillGroup group = ValueOrDie(runner_->BeginPrefill({&prompt, 1}));
-  while (!group.done()) {
-    const absl::Status status = runner_->RunPrefillUnit(group, [&](size_t, size_t token, std::span<const float> row) {
-      LUKV_CHECK(all.size() == token * row.size());
-      all.insert(all.end(), row.begin(), row.end());
-    });
-    LUKV_CHECK(status.ok());
-  }
+  Open({.slot = Slot{0}}, ids.size(), 0, 0);
+  std::vector<float> all = Prefill({.context = ids, .targets = {{.slot = Slot{0}}}, .logits_from = 0});
+  LUKV_CHECK(all.size() == ids.size() * static_cast<size_t>(vocabulary()));
   runner_->table().Release(Slot{0});
   return all;
 }
 
 std::vector<float> TestRunner::Step(std::span<const DecodeRow> rows) {
-  HeadPageTable& table = runner_->table();
-  for (const DecodeRow& row : rows) {
-    table.Append(row.slot, 1, ValueOrDie(runner_->pool().Take(table.PagesToAppend(row.slot, 1), PageOwner::kSequence)));
-  }
+  for (const DecodeRow& row : rows) LUKV_CHECK(runner_->GrowSlot(row.slot, 1).ok());
   const std::span<const float> logits = ValueOrDie(runner_->Decode(rows));
   return {logits.begin(), logits.end()};
 }
 
 std::vector<float> TestRunner::DecodeLogits(std::span<const TokenId> ids, size_t split) {
-  Assign(Slot{0}, split, static_cast<int32_t>(ids.size() - split));
-  const PrefillPrompt prompt{.tokens = ids.first(split), .slots = {Slot{0}}};
-  std::vector<float> all;
-  PrefillGroup group = ValueOrDie(runner_->BeginPrefill({&prompt, 1}));
-  while (!group.done()) {
-    const absl::Status status = runner_->RunPrefillUnit(
-        group, [&](size_t, size_t, std::span<const float> row) { all.assign(row.begin(), row.end()); });
-    LUKV_CHECK(status.ok());
-  }
+  Open({.slot = Slot{0}}, split, 0, ids.size() - split);
+  std::vector<float> all = Prefill({.context = ids.first(split), .targets = {{.slot = Slot{0}}}});
   for (size_t t = split; t < ids.size(); ++t) {
     const DecodeRow row{.slot = Slot{0}, .token = ids[t], .position = Position{static_cast<int32_t>(t)}};
     const std::vector<float> logits = Step({&row, 1});
@@ -85,15 +96,8 @@ std::vector<float> TestRunner::DecodeLogits(std::span<const TokenId> ids, size_t
 }
 
 std::vector<TokenId> TestRunner::Greedy(std::span<const TokenId> prompt_ids, int32_t tokens) {
-  Assign(Slot{0}, prompt_ids.size(), tokens);
-  const PrefillPrompt prompt{.tokens = prompt_ids, .slots = {Slot{0}}};
-  std::vector<float> logits;
-  PrefillGroup group = ValueOrDie(runner_->BeginPrefill({&prompt, 1}));
-  while (!group.done()) {
-    const absl::Status status = runner_->RunPrefillUnit(
-        group, [&](size_t, size_t, std::span<const float> row) { logits.assign(row.begin(), row.end()); });
-    LUKV_CHECK(status.ok());
-  }
+  Open({.slot = Slot{0}}, prompt_ids.size(), 0, static_cast<size_t>(tokens));
+  std::vector<float> logits = Prefill({.context = prompt_ids, .targets = {{.slot = Slot{0}}}});
   std::vector<TokenId> chosen;
   for (int32_t i = 0; i < tokens; ++i) {
     chosen.push_back(static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));

@@ -32,8 +32,13 @@ class TestRunner {
   ModelRunner& runner() { return *runner_; }
   int32_t vocabulary() const { return model_->config.vocabulary; }
 
-  // Puts `tokens` entries into the slot's page table with room for `room` more.
-  void Assign(Slot slot, size_t tokens, int32_t room);
+  // ModelRunner::OpenSlot
+  void Open(const PrefillTarget& target, size_t context, size_t question, size_t room);
+  // Which positions of the context a head of `evicted` holds, ascending: its entries are looked up among those of
+  // `full`, which holds all of the same context.
+  std::vector<size_t> KeptPositions(Slot evicted, Slot full, int32_t layer, int32_t head);
+  // Runs one prompt whose slots are open: the logits it asked for, [tokens, vocabulary].
+  std::vector<float> Prefill(const PrefillPrompt& prompt);
   // Logits of all positions, [tokens, vocabulary].
   std::vector<float> PrefillLogits(std::span<const TokenId> ids);
   // Prefills ids[0, split), then feeds the rest one by one: logits of positions [split - 1, end).

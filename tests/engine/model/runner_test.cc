@@ -105,20 +105,15 @@ TEST_P(Bits, DoNotDependOnTheNeighboursInABatch) {
   std::vector<PrefillPrompt> prompts;
   for (size_t s = 0; s < lengths.size(); ++s) {
     const Slot slot{static_cast<int32_t>(s)};
-    test.Assign(slot, lengths[s], 4);
-    prompts.push_back({.tokens = std::span(tiny_.ids).first(lengths[s]), .slots = {slot}});
+    test.Open({.slot = slot}, lengths[s], 0, 4);
+    prompts.push_back({.context = std::span(tiny_.ids).first(lengths[s]), .targets = {{.slot = slot}}});
   }
-  PrefillGroup group = *test.runner().BeginPrefill(prompts);
   std::vector<float> first;
-  while (!group.done()) {
-    ASSERT_TRUE(test.runner()
-                    .RunPrefillUnit(group,
-                                    [&](size_t prompt, size_t token, std::span<const float> logits) {
-                                      EXPECT_EQ(token, lengths[prompt] - 1);
-                                      if (prompt == 1) first.assign(logits.begin(), logits.end());
-                                    })
-                    .ok());
-  }
+  const LogitsSink sink = [&](size_t prompt, size_t token, std::span<const float> logits) {
+    EXPECT_EQ(token, lengths[prompt] - 1);
+    if (prompt == 1) first.assign(logits.begin(), logits.end());
+  };
+  ASSERT_TRUE(test.runner().Prefill(prompts, {.logits = sink}).ok());
   std::vector<DecodeRow> rows;
   for (size_t s = 0; s < lengths.size(); ++s) {
     rows.push_back({.slot = Slot{static_cast<int32_t>(s)},
@@ -140,16 +135,17 @@ TEST(PrefillGroup, FillsEverySlotOfAPromptAndNoneOfADroppedOne) {
   const Tiny tiny("qwen2");
   TestRunner test(tiny.path, {.page_tokens = 4, .n_slots = 3});
   const std::span<const TokenId> prompt = std::span(tiny.ids).first(10);
-  for (int32_t s = 0; s < 3; ++s) test.Assign(Slot{s}, 10, 2);
-  const std::vector<PrefillPrompt> prompts = {{.tokens = std::span(tiny.ids).subspan(3, 10), .slots = {Slot{0}}},
-                                              {.tokens = prompt, .slots = {Slot{1}, Slot{2}}}};
+  for (int32_t s = 0; s < 3; ++s) test.Open({.slot = Slot{s}}, 10, 0, 2);
+  const std::vector<PrefillPrompt> prompts = {
+      {.context = std::span(tiny.ids).subspan(3, 10), .targets = {{.slot = Slot{0}}}},
+      {.context = prompt, .targets = {{.slot = Slot{1}}, {.slot = Slot{2}}}}};
   PrefillGroup group = *test.runner().BeginPrefill(prompts);
   group.Drop(0);
   EXPECT_FALSE(group.empty());
   test.runner().table().Release(Slot{0});
   while (!group.done()) {
-    ASSERT_TRUE(
-        test.runner().RunPrefillUnit(group, [&](size_t p, size_t, std::span<const float>) { EXPECT_EQ(p, 1u); }).ok());
+    const LogitsSink sink = [&](size_t p, size_t, std::span<const float>) { EXPECT_EQ(p, 1u); };
+    ASSERT_TRUE(test.runner().RunPrefillUnit(group, {.logits = sink}).ok());
   }
   const std::vector<DecodeRow> rows = {{.slot = Slot{1}, .token = 5, .position = Position{10}},
                                        {.slot = Slot{2}, .token = 5, .position = Position{10}}};
@@ -167,12 +163,8 @@ TEST(Decode, PositionIsNotLength) {
   const Tiny tiny("llama-group3");
   TestRunner test(tiny.path, {.n_slots = 2});
   const std::vector<float> there = test.DecodeLogits(std::span(tiny.ids).first(11), 10);
-  test.Assign(Slot{0}, 10, 1);
-  const PrefillPrompt prompt{.tokens = std::span(tiny.ids).first(10), .slots = {Slot{0}}};
-  PrefillGroup group = *test.runner().BeginPrefill({&prompt, 1});
-  while (!group.done()) {
-    ASSERT_TRUE(test.runner().RunPrefillUnit(group, [](size_t, size_t, std::span<const float>) {}).ok());
-  }
+  test.Open({.slot = Slot{0}}, 10, 0, 1);
+  test.Prefill({.context = std::span(tiny.ids).first(10), .targets = {{.slot = Slot{0}}}});
   const DecodeRow later{.slot = Slot{0}, .token = tiny.ids[10], .position = Position{25}};
   EXPECT_GT(WorstDifference(test.Step({&later, 1}), std::span(there).subspan(tiny.vocabulary)), 0.01);
   test.runner().table().Release(Slot{0});
