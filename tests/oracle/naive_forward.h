@@ -10,8 +10,16 @@
 
 namespace lukv {
 
+// What attention did in one layer.
+struct LayerTrace {
+  std::vector<std::vector<double>> v;                     // [n_tokens][n_kv_heads * head_dim]
+  std::vector<std::vector<std::vector<double>>> weights;  // [n_tokens][n_heads][n_tokens], 0 for what is not seen.
+};
+
 // Logits of every position, [n_tokens, vocabulary]. A sliding window is applied: position i sees (i - window, i].
 // REQUIRES: ids are in the vocabulary; `source` was made by OpenWeights (all tensors are there).
-std::vector<double> NaiveForward(const WeightSource& source, std::span<const int32_t> ids);
+// trace: becomes [n_layers] if given.
+std::vector<double> NaiveForward(const WeightSource& source, std::span<const int32_t> ids,
+                                 std::vector<LayerTrace>* trace = nullptr);
 
 }  // namespace lukv
