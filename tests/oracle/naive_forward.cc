@@ -47,8 +47,8 @@ Row Softmax(Row scores) {
 
 class Model {
  public:
-  explicit Model(const WeightSource& source)
-      : source_(source), config_(source.config()), inverse_frequency_(InverseFrequencies(config_)) {}
+  Model(const WeightSource& source, const Visible& visible)
+      : source_(source), config_(source.config()), inverse_frequency_(InverseFrequencies(config_)), visible_(visible) {}
 
   std::vector<double> Run(std::span<const int32_t> ids, std::vector<LayerTrace>* trace) const {
     const TensorView embedding = Tensor("token_embd.weight");
@@ -60,7 +60,7 @@ class Model {
     for (int32_t layer = 0; layer < config_.n_layers; ++layer) {
       const std::string prefix = "blk." + std::to_string(layer) + ".";
       LayerTrace layer_trace;
-      Add(x, Attention(prefix, Normed(x, prefix + "attn_norm.weight"), layer_trace));
+      Add(x, Attention(layer, prefix, Normed(x, prefix + "attn_norm.weight"), layer_trace));
       if (trace != nullptr) trace->push_back(std::move(layer_trace));
       Add(x, Mlp(prefix, Normed(x, prefix + "ffn_norm.weight")));
     }
@@ -128,7 +128,7 @@ class Model {
     }
   }
 
-  Rows Attention(const std::string& prefix, const Rows& x, LayerTrace& trace) const {
+  Rows Attention(int32_t layer, const std::string& prefix, const Rows& x, LayerTrace& trace) const {
     Rows q = Linear(x, prefix + "attn_q", config_.qkv_bias);
     Rows k = Linear(x, prefix + "attn_k", config_.qkv_bias);
     const Rows& v = trace.v = Linear(x, prefix + "attn_v", config_.qkv_bias);
@@ -147,14 +147,17 @@ class Model {
       const size_t first = i + 1 > window ? i + 1 - window : 0;
       for (size_t head = 0; head < static_cast<size_t>(config_.n_heads); ++head) {
         const size_t kv = head / group * dim;
+        std::vector<size_t> seen;
         Row scores;
         for (size_t j = first; j <= i; ++j) {
+          if (visible_ != nullptr && !visible_(layer, static_cast<int32_t>(head / group), i, j)) continue;
+          seen.push_back(j);
           scores.push_back(Dot(&q[i][head * dim], &k[j][kv], dim) / std::sqrt(static_cast<double>(dim)));
         }
         const Row weights = Softmax(std::move(scores));
-        std::copy(weights.begin(), weights.end(), trace.weights[i][head].begin() + static_cast<std::ptrdiff_t>(first));
-        for (size_t j = first; j <= i; ++j) {
-          for (size_t d = 0; d < dim; ++d) out[i][head * dim + d] += weights[j - first] * v[j][kv + d];
+        for (size_t s = 0; s < seen.size(); ++s) {
+          trace.weights[i][head][seen[s]] = weights[s];
+          for (size_t d = 0; d < dim; ++d) out[i][head * dim + d] += weights[s] * v[seen[s]][kv + d];
         }
       }
     }
@@ -173,13 +176,14 @@ class Model {
   const WeightSource& source_;
   const ModelConfig& config_;
   const std::vector<float> inverse_frequency_;
+  const Visible& visible_;
 };
 
 }  // namespace
 
-std::vector<double> NaiveForward(const WeightSource& source, std::span<const int32_t> ids,
+std::vector<double> NaiveForward(const WeightSource& source, std::span<const int32_t> ids, const Visible& visible,
                                  std::vector<LayerTrace>* trace) {
-  return Model(source).Run(ids, trace);
+  return Model(source, visible).Run(ids, trace);
 }
 
 }  // namespace lukv

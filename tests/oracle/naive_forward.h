@@ -3,12 +3,16 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
 #include "engine/model/weight_source.h"
 
 namespace lukv {
+
+// Whether a query at position `query` sees the entry of position `key` <= query; null: it does.
+using Visible = std::function<bool(int32_t layer, int32_t kv_head, size_t query, size_t key)>;
 
 // What attention did in one layer.
 struct LayerTrace {
@@ -20,6 +24,6 @@ struct LayerTrace {
 // REQUIRES: ids are in the vocabulary; `source` was made by OpenWeights (all tensors are there).
 // trace: becomes [n_layers] if given.
 std::vector<double> NaiveForward(const WeightSource& source, std::span<const int32_t> ids,
-                                 std::vector<LayerTrace>* trace = nullptr);
+                                 const Visible& visible = nullptr, std::vector<LayerTrace>* trace = nullptr);
 
 }  // namespace lukv

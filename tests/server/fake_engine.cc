@@ -26,6 +26,8 @@ FakeEngine::FakeEngine(std::vector<TokenId> end_tokens, Script script)
   info_.kv_bytes_per_token = 1536;
   info_.max_context = kMaxContext;
   info_.device = "fake";
+  info_.fingerprint = "fake-fingerprint";
+  info_.min_evicted_context = kMinEvictedContext;
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -35,6 +37,16 @@ FakeEngine::~FakeEngine() {
     stop_ = true;
   }
   thread_.join();
+}
+
+absl::StatusOr<std::shared_ptr<const EvictionPlan>> FakeEngine::Plan(const Policy& policy, int32_t context_tokens) {
+  if (policy.full) return nullptr;
+  if (policy.allocator == Allocator::kLuKv) return absl::InvalidArgumentError("no budget curve");
+  if (context_tokens < kMinEvictedContext) return nullptr;
+  const KvGeometry geometry{.n_layers = 2, .n_kv_heads = 2, .page_tokens = 4};
+  absl::StatusOr<EvictionPlan> plan = EvictionPlan::Make(policy, context_tokens, geometry, 8, nullptr);
+  if (!plan.ok()) return plan.status();
+  return std::make_shared<const EvictionPlan>(*std::move(plan));
 }
 
 Ticket FakeEngine::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) {
@@ -177,6 +189,11 @@ void FakeEngine::End(Request& request, const absl::Status& status) {
   usage.prefill = absl::Seconds(2);
   usage.first_token = absl::Seconds(3);
   usage.decode = absl::Seconds(4);
+  if (request.request.plan != nullptr) {
+    usage.context_tokens = request.request.plan->n_tokens();
+    usage.kept = {{.min = 1, .mean = 2.5f, .max = 4}, {.min = 5, .mean = 6, .max = 7}};
+    usage.eviction = absl::Seconds(5);
+  }
   request.outbox->SetOnSpace(nullptr);
   request.outbox->Push(DoneEvent{.status = status, .usage = usage});
 }

@@ -21,6 +21,7 @@ class FakeEngine final : public Engine {
 
   static constexpr int32_t kMaxContext = 1000;
   static constexpr uint32_t kPagesPerRequest = 3;
+  static constexpr int32_t kMinEvictedContext = 8;
 
   FakeEngine(std::vector<TokenId> end_tokens, Script script);
   ~FakeEngine() override;
@@ -28,6 +29,13 @@ class FakeEngine final : public Engine {
   Ticket Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) override;
   void Cancel(Ticket ticket) override;
   void Finish(Ticket ticket, int32_t sample, int32_t tokens) override;
+  // Of a model with 2 layers of 2 kv heads that has no budget curve.
+  static absl::StatusOr<std::shared_ptr<const EvictionPlan>> Plan(const Policy& policy, int32_t context_tokens);
+  absl::StatusOr<std::shared_ptr<const EvictionPlan>> MakePlan(const Policy& policy,
+                                                               int32_t context_tokens) const override {
+    return Plan(policy, context_tokens);
+  }
+  const CurveSet& curves() const override { return curves_; }
   EngineStats Stats() const override;
   const ModelInfo& info() const override { return info_; }
 
@@ -62,6 +70,7 @@ class FakeEngine final : public Engine {
   const std::vector<TokenId> end_tokens_;
   const Script script_;
   ModelInfo info_;
+  const CurveSet curves_;
   mutable Mutex mutex_;
   std::map<Ticket, Request> requests_ ABSL_GUARDED_BY(mutex_);
   Ticket next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;

@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "tests/server/fake_engine.h"
 #include "tests/server/fake_tokenizer.h"
 
 namespace lukv {
@@ -16,6 +17,9 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr int32_t kContext = 100;
+constexpr char kChatMl[] =
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
+    "'\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 class ValidateTest : public testing::Test {
  protected:
@@ -26,7 +30,11 @@ class ValidateTest : public testing::Test {
             .no_chat_reason = "the template is strange",
             .max_context = kContext,
             .max_samples = 4,
-            .max_prompt_bytes = MaxPromptBytes(tokenizer, kContext)};
+            .max_prompt_bytes = MaxPromptBytes(tokenizer, kContext),
+            .default_policy = *ParsePolicy("uniform+keydiff@0.5"),
+            .tail = 5,
+            .chat_tail = 20,
+            .make_plan = &FakeEngine::Plan};
   }
 
   static v1::GenerateRequest Request(const std::string& text_format) {
@@ -214,9 +222,7 @@ TEST_F(ValidateTest, ReportsEverythingAtOnce) {
 }
 
 TEST_F(ValidateTest, Conversations) {
-  const FakeTokenizer tokenizer(
-      "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
-      "'\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
+  const FakeTokenizer tokenizer(kChatMl);
   RequestLimits limits = Limits();
   limits.tokenizer = &tokenizer;
   limits.chat = ChatFamily::kChatMl;
@@ -284,6 +290,131 @@ TEST(GrpcStatus, ManyViolationsFitIntoMetadata) {
   const grpc::Status status = BadRequestStatus(violations);
   EXPECT_LT(status.error_details().size(), 4096u);
   EXPECT_THAT(status.error_message(), HasSubstr("99 more"));
+}
+
+// --- Eviction.
+
+int32_t ContextOf(const GenerateInput& input) {
+  return input.request.plan == nullptr ? 0 : input.request.plan->n_tokens();
+}
+
+TEST_F(ValidateTest, APromptsLastTokensAreItsQuestion) {
+  const std::string text = "text: \"" + std::string(40, 'x') + "\" ";  // 41 tokens with the BOS.
+  EXPECT_EQ(ContextOf(Valid(text)), 36);
+  EXPECT_EQ(Valid(text).policy, "uniform+keydiff@0.5");
+  EXPECT_EQ(ContextOf(Valid(text + "tail: 1")), 40);
+  EXPECT_EQ(ContextOf(Valid(text + "tail: 33")), 8);
+  EXPECT_EQ(ContextOf(Valid(text + "tail: 34")), 0);  // Too short to be evicted.
+  EXPECT_EQ(ContextOf(Valid(text + "tail: 1000")), 0);
+  EXPECT_EQ(Valid(text + "tail: 1000").request.prompt.size(), 41u);
+}
+
+TEST_F(ValidateTest, AContextStandsInFrontOfTheQuestion) {
+  const GenerateInput input = Valid(R"(context_text: "0123456789" text: "ab")");
+  EXPECT_EQ(ContextOf(input), 11);
+  ASSERT_EQ(input.request.prompt.size(), 13u);
+  EXPECT_EQ(input.request.prompt[0], FakeTokenizer::kBos);
+  EXPECT_EQ(input.request.prompt[11], 'a');  // Without a BOS of its own.
+  const GenerateInput ids = Valid(R"(context_token_ids { ids: [1,2,3,4,5,6,7,8,9] } token_ids { ids: [10] })");
+  EXPECT_EQ(ContextOf(ids), 9);
+  EXPECT_THAT(ids.request.prompt, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
+}
+
+TEST_F(ValidateTest, AConversationsLastTurnIsItsQuestion) {
+  RequestLimits limits = Limits();
+  const FakeTokenizer tokenizer(kChatMl);
+  limits.tokenizer = &tokenizer;
+  limits.chat = ChatFamily::kChatMl;
+  limits.max_context = 1000;
+  limits.chat_tail = 500;
+  const auto question = [&](size_t last_content) {
+    v1::GenerateRequest request;
+    for (const char* role : {"user", "assistant", "user"}) {
+      v1::ChatMessage& message = *request.mutable_conversation()->add_messages();
+      message.set_role(role);
+      message.set_content(std::string(role == std::string("assistant") ? 50 : last_content, 'c'));
+    }
+    const auto result = ValidateGenerate(request, limits, "id");
+    if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&result)) {
+      ADD_FAILURE() << violations->at(0).field << ": " << violations->at(0).description;
+      return 0;
+    }
+    const GenerateInput& input = std::get<GenerateInput>(result);
+    return static_cast<int32_t>(input.request.prompt.size()) - ContextOf(input);
+  };
+  // The content, the words of the template around it, at most as many.
+  EXPECT_GE(question(100), 100);
+  EXPECT_LT(question(100), 200);
+  EXPECT_EQ(question(200) - question(100), 100);
+  limits.chat_tail = 60;
+  EXPECT_EQ(question(100), 60);  // Up to the limit;
+  limits.tail = 90;
+  EXPECT_EQ(question(100), 90);  // but the usual tail at least.
+}
+
+TEST_F(ValidateTest, PoliciesAreNamedInTwoWays) {
+  const std::string text = "text: \"" + std::string(40, 'x') + "\" ";
+  EXPECT_EQ(ContextOf(Valid(text + "policy: 'full'")), 0);
+  EXPECT_EQ(Valid(text + "policy: 'full'").policy, "full");
+  EXPECT_EQ(Valid(text + "policy: 'adakv+snapkv@0.80:window=32'").policy, "adakv+snapkv@0.8");
+  const auto parts = [&](const std::string& budget) {
+    return Valid(text + "eviction_policy { allocator: 'adakv' scorer: 'snapkv' " + budget + "}").policy;
+  };
+  EXPECT_EQ(parts("compression_ratio: 0.3"), "adakv+snapkv@0.3");
+  EXPECT_EQ(parts("tokens_per_head: 12"), "adakv+snapkv@12tokens");
+  EXPECT_EQ(parts("bytes: 400 options { key: 'sink' value: '2' } options { key: 'alpha' value: '0' }"),
+            "adakv+snapkv@400bytes:sink=2,alpha=0");
+  EXPECT_EQ(Valid(text + "eviction_policy { allocator: 'uniform' scorer: 'knorm' tokens_per_head: 7 }")
+                .request.plan->budgets()[0],
+            7);
+}
+
+TEST_F(ValidateTest, WhatEvictionRefuses) {
+  const struct {
+    const char* request;
+    const char* field;
+    const char* says;
+  } kCases[] = {
+      {R"(text: "a" policy: "h2o")", "policy", "ALLOCATOR+SCORER@RATIO"},
+      {R"(text: "a" policy: "uniform+h2o@0.5")", "policy", "expected_attention"},
+      // Also where there is nothing to evict.
+      {R"(text: "a" policy: "lukv+keydiff@0.5")", "policy", "no budget curve"},
+      {R"(text: "a" eviction_policy { allocator: "uniform" scorer: "knorm" })", "eviction_policy", "no budget"},
+      {R"(text: "a" eviction_policy { scorer: "knorm" compression_ratio: 0.5 })", "eviction_policy", "allocator"},
+      {R"(text: "a" eviction_policy { allocator: "uniform" scorer: "knorm" compression_ratio: 1 })", "eviction_policy",
+       "less than 1"},
+      {R"(text: "a" eviction_policy { allocator: "uniform" scorer: "knorm" tokens_per_head: 0 })", "eviction_policy",
+       "1 or more"},
+      {R"(text: "0123456789abcdefgh" eviction_policy { allocator: "uniform" scorer: "knorm" bytes: 31 })",
+       "eviction_policy", "32"},
+      {R"(text: "a" tail: 0)", "tail", "1 or more"},
+      {R"(text: "a" context_text: "")", "context_text", "empty"},
+      {R"(text: "a" context_token_ids { })", "context_token_ids.ids", "none"},
+      {R"(text: "a" context_token_ids { ids: [-1] })", "context_token_ids.ids[0]", "-1"},
+      {R"(token_ids { ids: [1] } context_token_ids { ids: [1, 259] })", "context_token_ids.ids[1]", "259"},
+  };
+  for (const auto& c : kCases) {
+    const auto result = Validate(c.request);
+    const auto* violations = std::get_if<std::vector<FieldViolation>>(&result);
+    ASSERT_NE(violations, nullptr) << c.request;
+    EXPECT_EQ(violations->at(0).field, c.field) << c.request;
+    EXPECT_THAT(violations->at(0).description, HasSubstr(c.says)) << c.request;
+  }
+  v1::GenerateRequest request = Request(R"(conversation { messages { role: "user" content: "a" } } context_text: "b")");
+  RequestLimits limits = Limits();
+  limits.chat = ChatFamily::kChatMl;
+  const auto result = ValidateGenerate(request, limits, "id");
+  EXPECT_EQ(std::get<std::vector<FieldViolation>>(result).at(0).field, "context");
+}
+
+TEST_F(ValidateTest, ContextAndQuestionShareTheContextLength) {
+  v1::GenerateRequest request;
+  request.set_context_text(std::string(50, 'c'));
+  request.set_text(std::string(48, 'q'));
+  EXPECT_TRUE(std::holds_alternative<GenerateInput>(ValidateGenerate(request, Limits(), "id")));
+  request.set_text(std::string(49, 'q'));
+  const auto result = ValidateGenerate(request, Limits(), "id");
+  EXPECT_THAT(std::get<std::vector<FieldViolation>>(result).at(0).description, HasSubstr("after a context of 51"));
 }
 
 }  // namespace

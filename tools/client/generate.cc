@@ -132,7 +132,7 @@ std::string EvictionSummary(const v1::Usage& usage) {
   int32_t least = std::numeric_limits<int32_t>::max();
   int32_t most = 0;
   for (const v1::KeptTokens& layer : usage.kept()) {
-    mean += layer.mean() / usage.kept_size();
+    mean += static_cast<double>(layer.mean()) / usage.kept_size();
     least = std::min(least, layer.min());
     most = std::max(most, layer.max());
   }

@@ -72,7 +72,7 @@ double NormThroughHead(const TensorView& output, const std::vector<double>& v, s
 // The protocol's formula over a forward without cache, in double.
 std::vector<double> NaiveImportance(const WeightSource& weights, std::span<const TokenId> tokens, size_t first_step) {
   std::vector<LayerTrace> trace;
-  NaiveForward(weights, tokens, &trace);
+  NaiveForward(weights, tokens, /*visible=*/nullptr, &trace);
   const ModelConfig& config = weights.config();
   const size_t heads = static_cast<size_t>(config.n_heads), kv_heads = static_cast<size_t>(config.n_kv_heads);
   const size_t dim = static_cast<size_t>(config.head_dim);
