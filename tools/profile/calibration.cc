@@ -23,7 +23,11 @@ absl::StatusOr<std::vector<TokenId>> Encode(const Tokenizer& tokenizer, std::str
 
 }  // namespace
 
-std::string QuestionText(std::string_view question) { return StrCat("\n\nQuestion: ", question, "\nAnswer:"); }
+std::string QuestionText(std::string_view line) {
+  const size_t tab = line.find('\t');
+  if (tab == std::string_view::npos) return StrCat("\n\nQuestion: ", line, "\nAnswer:");
+  return StrCat("\n\nQuestion: ", line.substr(0, tab), "\nAnswer: ", line.substr(tab + 1));
+}
 
 absl::StatusOr<ProfileText> LoadText(const Tokenizer& tokenizer, const std::string& context_path,
                                      const std::string& questions_path) {

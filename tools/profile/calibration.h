@@ -12,8 +12,10 @@
 
 namespace lukv {
 
-// What a completion model is asked: it goes on after "Answer:". Chat templates play no part.
-std::string QuestionText(std::string_view question);
+// What a completion model is asked; it goes on after "Answer:". Chat templates play no part. A line of a questions file
+// is a question or, behind a tab, also the first words of its answer: small models find the place in the text with
+// them and talk beside the point without.
+std::string QuestionText(std::string_view line);
 
 // A text and its questions, one per line (empty lines do not count), as tokens; the text begins with the model's
 // beginning-of-text token if it wants one. Errors begin with the file's path.

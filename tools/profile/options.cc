@@ -22,7 +22,8 @@ void AddInputs(CLI::App& app, ProfileCommand& command, std::vector<std::string>&
   app.add_option("--context", command.contexts,
                  "Text files to profile with [a story and a program that come with lukv]");
   app.add_option("--questions", command.questions,
-                 "For each text a file of questions about it, one per line, in the same order");
+                 "For each text a file of questions about it, in the same order; a line is a question, and after a tab "
+                 "may come the first words of its answer");
   app.add_option("--scorer", scorers, "Scorers as a policy spells them, e.g. snapkv:queries=64,window=64")
       ->default_str("expected_attention snapkv keydiff");
 }
