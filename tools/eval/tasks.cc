@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <span>
 
-#include "absl/strings/str_join.h"
 #include "base/quoted.h"
 #include "base/str_cat.h"
 #include "tools/eval/longbench.h"
@@ -39,9 +38,10 @@ absl::StatusOr<std::vector<std::string>> ParseTasks(const std::vector<std::strin
     } else if (name == kNllTask || Contains(ruler, name) || Contains(longbench, name)) {
       add({&name, 1});
     } else {
-      return absl::InvalidArgumentError(StrCat("no task ", Quoted(name), "; tasks are needle, ruler, longbench, ",
-                                               kNllTask, ", ", absl::StrJoin(ruler, ", "), ", ",
-                                               absl::StrJoin(longbench, ", ")));
+      std::string known = StrCat("needle, ruler, longbench, ", kNllTask);
+      for (const std::string_view task : ruler) known += StrCat(", ", task);
+      for (const std::string_view task : longbench) known += StrCat(", ", task);
+      return absl::InvalidArgumentError(StrCat("no task ", Quoted(name), ", tasks are ", known));
     }
   }
   if (tasks.empty()) return absl::InvalidArgumentError("no task is named");

@@ -62,4 +62,8 @@ size_t CountOf(const std::string& text, const std::string& part) {
   return n;
 }
 
+bool ContainsAnyCase(const std::string& text, const std::string& part) {
+  return absl::AsciiStrToLower(text).find(absl::AsciiStrToLower(part)) != std::string::npos;
+}
+
 }  // namespace lukv

@@ -42,4 +42,7 @@ class WordTokenizer final : public Tokenizer {
 // Non-overlapping occurrences.
 size_t CountOf(const std::string& text, const std::string& part);
 
+// Without regard to the case of ASCII letters.
+bool ContainsAnyCase(const std::string& text, const std::string& part);
+
 }  // namespace lukv

@@ -6,7 +6,6 @@
 #include <regex>
 #include <set>
 
-#include "absl/strings/match.h"
 #include "tests/tools/eval/eval_fixture.h"
 #include "tools/eval/ruler_tasks.h"
 #include "tools/eval/scoring.h"

@@ -8,7 +8,6 @@
 #include <set>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
 #include "tests/tools/eval/eval_fixture.h"
 
@@ -47,7 +46,7 @@ TEST(RepositoryText, HaystacksHoldNoNeedles) {
   const EvalText& text = RepositoryText();
   std::string all = JoinEssays(text) + text.noise;
   for (const Passage& passage : text.passages) all += passage.text;
-  EXPECT_FALSE(absl::StrContainsIgnoreCase(all, "magic"));
+  EXPECT_FALSE(ContainsAnyCase(all, "magic"));
   size_t digits = 0;
   for (const char c : all) {
     digits = absl::ascii_isdigit(static_cast<unsigned char>(c)) ? digits + 1 : 0;
@@ -63,7 +62,7 @@ TEST(RepositoryText, NoWordIsInsideAnother) {
       << "a word is there twice";
   for (const std::string& word : words) {
     for (const std::string& other : words) {
-      EXPECT_TRUE(word == other || !absl::StrContains(word, other)) << other << " in " << word;
+      EXPECT_TRUE(word == other || CountOf(word, other) == 0) << other << " in " << word;
     }
   }
 }
@@ -73,12 +72,12 @@ TEST(RepositoryText, OnlyThePassageAnswersItsQuestion) {
   const std::string essays = JoinEssays(text);
   for (const Passage& passage : text.passages) {
     for (const std::string& answer : passage.answers) {
-      EXPECT_TRUE(absl::StrContainsIgnoreCase(passage.text, answer)) << answer;
-      EXPECT_FALSE(absl::StrContainsIgnoreCase(passage.question, answer)) << passage.question;
-      EXPECT_FALSE(absl::StrContainsIgnoreCase(essays, answer)) << answer;
+      EXPECT_TRUE(ContainsAnyCase(passage.text, answer)) << answer;
+      EXPECT_FALSE(ContainsAnyCase(passage.question, answer)) << passage.question;
+      EXPECT_FALSE(ContainsAnyCase(essays, answer)) << answer;
       for (const Passage& other : text.passages) {
         if (&other == &passage) continue;
-        EXPECT_FALSE(absl::StrContainsIgnoreCase(other.title + other.text, answer)) << answer << " in " << other.title;
+        EXPECT_FALSE(ContainsAnyCase(other.title + other.text, answer)) << answer << " in " << other.title;
       }
     }
   }
@@ -91,15 +90,15 @@ TEST(RepositoryText, TwoHopsNeedBothPassages) {
     ASSERT_EQ(question.passages.size(), 2u);
     const Passage& first = text.passages[question.passages[0]];
     const Passage& second = text.passages[question.passages[1]];
-    EXPECT_TRUE(absl::StrContainsIgnoreCase(first.text, second.title)) << second.title;
-    EXPECT_TRUE(absl::StrContainsIgnoreCase(question.question, first.title) ||
-                absl::StrContainsIgnoreCase(question.question, first.title.substr(first.title.find(' ') + 1)))
+    EXPECT_TRUE(ContainsAnyCase(first.text, second.title)) << second.title;
+    EXPECT_TRUE(ContainsAnyCase(question.question, first.title) ||
+                ContainsAnyCase(question.question, first.title.substr(first.title.find(' ') + 1)))
         << question.question;
-    EXPECT_FALSE(absl::StrContainsIgnoreCase(question.question, second.title)) << question.question;
+    EXPECT_FALSE(ContainsAnyCase(question.question, second.title)) << question.question;
     for (const std::string& answer : question.answers) {
-      EXPECT_FALSE(absl::StrContainsIgnoreCase(question.question, answer)) << question.question;
+      EXPECT_FALSE(ContainsAnyCase(question.question, answer)) << question.question;
       for (const Passage& passage : text.passages) {
-        EXPECT_EQ(absl::StrContainsIgnoreCase(passage.title + passage.text, answer), &passage == &second)
+        EXPECT_EQ(ContainsAnyCase(passage.title + passage.text, answer), &passage == &second)
             << answer << " in " << passage.title;
       }
     }
