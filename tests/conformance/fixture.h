@@ -88,7 +88,7 @@ class DeviceArray {
   std::vector<T> Get() const {
     const std::vector<std::byte> bytes = buffer_.Download();
     std::vector<T> values(bytes.size() / sizeof(T));
-    std::memcpy(values.data(), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
     return values;
   }
 
