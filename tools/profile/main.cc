@@ -18,7 +18,7 @@
 #include "tools/profile/heat_map.h"
 #include "tools/profile/options.h"
 #include "tools/profile/profiler.h"
-#include "tools/profile/progress.h"
+#include "tools/progress/progress.h"
 
 namespace lukv {
 namespace {
@@ -74,10 +74,10 @@ absl::Status Run(const ProfileCommand& command, const std::atomic<bool>& stop) {
 
   Profile profile;
   {
-    ProgressPrinter printer;
+    ProgressPrinter printer("questions");
     LUKV_ASSIGN_OR_RETURN(profile, MakeProfile(
                                        *runner, *weights, texts, settings,
-                                       [&](const ProfileProgress& progress) { printer.Print(progress); }, stop));
+                                       [&](const Progress& progress) { printer.Print(progress); }, stop));
   }
   LUKV_RETURN_IF_ERROR(SaveProfile(command, profile));
   std::error_code ignored;

@@ -101,7 +101,7 @@ class ProfileRun {
         stop_(stop),
         work_(settings.work_folder, weights.config()) {}
 
-  absl::StatusOr<Profile> Run(const std::function<void(const ProfileProgress&)>& progress) {
+  absl::StatusOr<Profile> Run(const std::function<void(const Progress&)>& progress) {
     LUKV_ASSIGN_OR_RETURN(fingerprint_, ModelFingerprint(weights_));
     LUKV_RETURN_IF_ERROR(work_.Create());
     CollectItems();
@@ -153,7 +153,7 @@ class ProfileRun {
     return hash.value();
   }
 
-  absl::Status RunText(const ProfileText& text, const std::function<void(const ProfileProgress&)>& progress) {
+  absl::Status RunText(const ProfileText& text, const std::function<void(const Progress&)>& progress) {
     std::unique_ptr<ProfiledContext> context;
     for (Item& item : items_) {
       if (item.text != &text || item.done()) continue;
@@ -208,7 +208,7 @@ class ProfileRun {
   const WorkFolder work_;
   std::string fingerprint_;
   std::vector<Item> items_;
-  ProfileProgress progress_;
+  Progress progress_;
 };
 
 absl::Status CheckText(const ModelConfig& config, const ProfileText& text, const ProfileSettings& settings) {
@@ -252,7 +252,7 @@ absl::StatusOr<RunnerOptions> ProfileRunnerOptions(const ModelConfig& config, st
 
 absl::StatusOr<Profile> MakeProfile(ModelRunner& runner, const WeightSource& weights,
                                     std::span<const ProfileText> texts, const ProfileSettings& settings,
-                                    const std::function<void(const ProfileProgress&)>& progress,
+                                    const std::function<void(const Progress&)>& progress,
                                     const std::atomic<bool>& stop) {
   return ProfileRun(runner, weights, texts, settings, stop).Run(progress);
 }

@@ -14,6 +14,7 @@
 #include "engine/model/runner.h"
 #include "engine/model/weight_source.h"
 #include "tools/profile/profiled_context.h"
+#include "tools/progress/progress.h"
 
 namespace lukv {
 
@@ -36,24 +37,18 @@ struct ProfileSettings {
 absl::StatusOr<RunnerOptions> ProfileRunnerOptions(const ModelConfig& config, std::span<const ProfileText> texts,
                                                    const ProfileSettings& settings, int64_t kv_memory);
 
-// Questions, each answered once for all scorers.
-struct ProfileProgress {
-  int32_t total = 0;
-  int32_t done = 0;
-  int32_t found = 0;  // Of those done: by an earlier run that did not come to its end.
-};
-
 struct Profile {
   std::vector<BudgetCurve> curves;      // One per scorer, in their order.
   std::vector<std::string> work_files;  // No longer needed once the curves are saved.
 };
 
 // Results of a run that was stopped are taken from the work folder as far as everything that they depend on is the
-// same, and the curves come out the same to the bit. `progress` is called at the start and after each question.
+// same, and the curves come out the same to the bit. `progress` is called with the number of questions, at the start
+// and after each one.
 // CANCELLED when `stop` is set; what is done is kept. REQUIRES: a runner made for ProfileRunnerOptions.
 absl::StatusOr<Profile> MakeProfile(ModelRunner& runner, const WeightSource& weights,
                                     std::span<const ProfileText> texts, const ProfileSettings& settings,
-                                    const std::function<void(const ProfileProgress&)>& progress,
+                                    const std::function<void(const Progress&)>& progress,
                                     const std::atomic<bool>& stop);
 
 }  // namespace lukv

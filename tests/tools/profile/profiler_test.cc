@@ -66,7 +66,7 @@ class Profiler : public testing::Test {
     progress_.clear();
     return MakeProfile(
         *runner, *weights_, texts, settings_,
-        [&](const ProfileProgress& progress) {
+        [&](const Progress& progress) {
           progress_.push_back(progress);
           stop = progress.done >= stop_after;
         },
@@ -87,7 +87,7 @@ class Profiler : public testing::Test {
   std::unique_ptr<Model> model_;
   std::vector<ProfileText> texts_ = Texts();
   ProfileSettings settings_;
-  std::vector<ProfileProgress> progress_;
+  std::vector<Progress> progress_;
 };
 
 TEST_F(Profiler, MakesACurvePerScorer) {

@@ -1,8 +1,9 @@
-#include "tools/profile/progress.h"
+#include "tools/progress/progress.h"
 
 #include <unistd.h>
 
 #include <cstdio>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -21,14 +22,14 @@ std::string MinutesAndSeconds(absl::Duration duration) {
 
 }  // namespace
 
-std::string ProgressLine(const ProfileProgress& progress, absl::Duration elapsed, int bar_width) {
+std::string ProgressLine(const Progress& progress, const std::string& units, absl::Duration elapsed, int bar_width) {
   std::string line;
   if (bar_width > 0) {
     const int full = static_cast<int>(int64_t{bar_width} * progress.done / progress.total);
     line = absl::StrCat("[", std::string(static_cast<size_t>(full), '#'),
                         std::string(static_cast<size_t>(bar_width - full), '-'), "] ");
   }
-  absl::StrAppend(&line, progress.done, " of ", progress.total, " questions");
+  absl::StrAppend(&line, progress.done, " of ", progress.total, " ", units);
   const int32_t measured = progress.done - progress.found;
   if (measured > 0 && progress.done < progress.total) {
     const absl::Duration left = elapsed / measured * (progress.total - progress.done);
@@ -37,21 +38,21 @@ std::string ProgressLine(const ProfileProgress& progress, absl::Duration elapsed
   return line;
 }
 
-ProgressPrinter::ProgressPrinter() : terminal_(isatty(STDERR_FILENO) == 1) {}
+ProgressPrinter::ProgressPrinter(std::string units) : units_(std::move(units)), terminal_(isatty(STDERR_FILENO) == 1) {}
 
 ProgressPrinter::~ProgressPrinter() {
   if (terminal_ && start_ != absl::InfinitePast()) std::fputc('\n', stderr);
 }
 
-void ProgressPrinter::Print(const ProfileProgress& progress) {
+void ProgressPrinter::Print(const Progress& progress) {
   if (start_ == absl::InfinitePast()) {
     start_ = absl::Now();
     if (progress.found > 0) {
-      std::fprintf(stderr, "going on with a run that was stopped: %d of %d questions are done\n", progress.found,
-                   progress.total);
+      std::fprintf(stderr, "going on with a run that was stopped: %d of %d %s are done\n", progress.found,
+                   progress.total, units_.c_str());
     }
   }
-  const std::string line = ProgressLine(progress, absl::Now() - start_, terminal_ ? kBarWidth : 0);
+  const std::string line = ProgressLine(progress, units_, absl::Now() - start_, terminal_ ? kBarWidth : 0);
   if (terminal_) {
     // Clears what a longer line left.
     std::fprintf(stderr, "\r%s\x1b[K", line.c_str());
