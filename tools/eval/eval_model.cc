@@ -258,7 +258,7 @@ absl::StatusOr<std::vector<EvalLikelihood>> EvalModel::Likelihood(const SampleTo
   std::vector<float> reference;  // Log-probabilities of the full cache, [question - 1, vocabulary].
   std::vector<EvalLikelihood> results(all.size());
   for (size_t begin = 0; begin < all.size();) {
-    LUKV_ASSIGN_OR_RETURN(const Round round, StartRound(tokens, plans, begin, static_cast<int32_t>(question)));
+    LUKV_ASSIGN_OR_RETURN(const Round round, StartRound(tokens, plans, begin, static_cast<int32_t>(question) + 1));
     const absl::Cleanup release = [&] { Release(round); };
     for (size_t i = 0; i < round.targets.size(); ++i) {
       EvalLikelihood& result = results[begin + i];
@@ -284,6 +284,9 @@ absl::StatusOr<std::vector<EvalLikelihood>> EvalModel::Likelihood(const SampleTo
       result.kl /= judged;
       result.top1 /= judged;
       result.cost = CostOf(round, i, tokens.size());
+      LUKV_ASSIGN_OR_RETURN(result.cost.decode_s,
+                            MeasureDecode(round.targets[i].slot, tokens.question.back(),
+                                          context + static_cast<int32_t>(question)));
     }
     begin = round.end;
   }

@@ -151,7 +151,7 @@ class Evaluation {
 int32_t LongestSample(const EvaluationRequest& request) {
   int32_t longest = *std::max_element(request.lengths.begin(), request.lengths.end());
   const bool nll = std::find(request.tasks.begin(), request.tasks.end(), kNllTask) != request.tasks.end();
-  return nll ? longest + kContinuation : longest;
+  return nll ? longest + kContinuation + 1 : longest;  // One more to measure a step.
 }
 
 absl::StatusOr<std::vector<Policy>> ParsePolicies(const std::vector<std::string>& names,

@@ -31,7 +31,7 @@ struct EvaluationRequest {
 // Tokens of a continuation that nll judges.
 inline constexpr int32_t kContinuation = 512;
 
-// Tokens that the longest sample takes.
+// Room in tokens that the longest sample takes.
 int32_t LongestSample(const EvaluationRequest& request);
 
 // Policies by their names; a name without "@" stands for one policy per ratio. INVALID_ARGUMENT names the wrong one.
