@@ -20,6 +20,7 @@ constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr size_t kPreamble = 10;  // Magic, version, length of the header.
 constexpr size_t kMaxDims = 32;   // NumPy's own limit.
 constexpr std::string_view kDescr = "<f4";
+constexpr std::string_view kDoubleDescr = "<f8";  // Read only: what NumPy's means are, unless told otherwise.
 
 // The header is a Python dict literal of three entries: descr, fortran_order, shape. Only that much Python is read.
 class HeaderParser {
@@ -42,6 +43,9 @@ class HeaderParser {
     }
     return shape_;
   }
+
+  // Of the values. REQUIRES: Parse was OK.
+  size_t value_bytes() const { return is_double_ ? sizeof(double) : sizeof(float); }
 
  private:
   absl::Status Damaged(std::string_view what) const {
@@ -88,9 +92,10 @@ class HeaderParser {
   absl::Status Descr() {
     // Structured types have a list here.
     LUKV_ASSIGN_OR_RETURN(const std::string_view descr, String());
-    if (descr == kDescr) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        StrCat("the npy array is of type ", Quoted(descr), "; only \"", kDescr, "\" (32-bit floats) is read"));
+    is_double_ = descr == kDoubleDescr;
+    if (descr == kDescr || is_double_) return absl::OkStatus();
+    return absl::InvalidArgumentError(StrCat("the npy array is of type ", Quoted(descr), "; only \"", kDescr,
+                                             "\" and \"", kDoubleDescr, "\" (floats) are read"));
   }
 
   absl::Status Order() {
@@ -131,6 +136,7 @@ class HeaderParser {
   bool has_descr_ = false;
   bool has_order_ = false;
   bool has_shape_ = false;
+  bool is_double_ = false;
   std::vector<int64_t> shape_;
 };
 
@@ -167,17 +173,27 @@ absl::StatusOr<NpyArray> ParseNpy(std::string_view file) {
   const size_t header_bytes = byte(8) + (size_t{byte(9)} << 8);
   if (header_bytes > file.size() - kPreamble) return absl::InvalidArgumentError("the npy file ends inside its header");
   NpyArray array;
-  LUKV_ASSIGN_OR_RETURN(array.shape, HeaderParser(file.substr(kPreamble, header_bytes)).Parse());
+  HeaderParser header(file.substr(kPreamble, header_bytes));
+  LUKV_ASSIGN_OR_RETURN(array.shape, header.Parse());
 
   const std::string_view data = file.substr(kPreamble + header_bytes);
-  const size_t there = data.size() / sizeof(float);
+  const size_t value_bytes = header.value_bytes();
+  const size_t there = data.size() / value_bytes;
   const size_t count = CountOf(array.shape, there);
-  if (count != there || data.size() % sizeof(float) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the npy shape ", ShapeText(array.shape), " of 32-bit floats is not ", data.size(), " bytes, which are there"));
+  if (count != there || data.size() % value_bytes != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("the npy shape ", ShapeText(array.shape), " of ", 8 * value_bytes,
+                                                   "-bit floats is not ", data.size(), " bytes, which are there"));
   }
   array.values.resize(count);
-  if (count > 0) std::memcpy(array.values.data(), data.data(), data.size());
+  if (value_bytes == sizeof(float)) {
+    if (count > 0) std::memcpy(array.values.data(), data.data(), data.size());
+    return array;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    double value;
+    std::memcpy(&value, data.data() + i * sizeof(double), sizeof(double));
+    array.values[i] = static_cast<float>(value);
+  }
   return array;
 }
 

@@ -16,8 +16,9 @@ struct NpyArray {
   std::vector<float> values;  // C order, as many as the shape asks for.
 };
 
-// Little-endian f32 in C order and nothing else: INVALID_ARGUMENT says what the file has instead, or how it is damaged.
-// Nothing that the file says about its size is believed before it is checked against the bytes that are there.
+// Little-endian f32 or f64 (rounded to f32) in C order and nothing else: INVALID_ARGUMENT says what the file has
+// instead, or how it is damaged. Nothing that the file says about its size is believed before it is checked against the
+// bytes that are there.
 absl::StatusOr<NpyArray> ParseNpy(std::string_view file);
 
 // REQUIRES: as many values as the shape says.

@@ -37,6 +37,16 @@ const std::string kArange =
     std::string("\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 69) +
     std::string(58, ' ') + "\n" + std::string("\0\0\0\0\0\0\x80\x3f\0\0\0\x40\0\0\x40\x40\0\0\x80\x40\0\0\xa0\x40", 24);
 
+TEST(Npy, ReadsDoublesAsFloats) {
+  const double values[] = {0.1, -2.5, 1e-60};
+  const absl::StatusOr<NpyArray> array =
+      ParseNpy(WithHeader("{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }",
+                          std::string(reinterpret_cast<const char*>(values), sizeof(values))));
+  ASSERT_TRUE(array.ok()) << array.status();
+  EXPECT_EQ(array->shape, std::vector<int64_t>{3});
+  EXPECT_EQ(array->values, (std::vector<float>{0.1f, -2.5f, 0.0f}));
+}
+
 TEST(Npy, ReadsAndWritesWhatNumpyWrites) {
   const auto array = ParseNpy(kArange);
   ASSERT_TRUE(array.ok()) << array.status();
@@ -82,7 +92,8 @@ TEST(Npy, RefusesOtherThings) {
   ExpectRefused(second, "npy version 2.0 is not supported");
 
   const std::string rest = "'fortran_order': False, 'shape': (3,)}";
-  ExpectRefused(WithHeader("{'descr': '<f8', " + rest, Floats(6)), "is of type \"<f8\"");
+  ExpectRefused(WithHeader("{'descr': '<f2', " + rest, Floats(6)), "is of type \"<f2\"");
+  ExpectRefused(WithHeader("{'descr': '<f8', " + rest, Floats(5)), "of 64-bit floats is not 20 bytes");
   ExpectRefused(WithHeader("{'descr': '>f4', " + rest, Floats(3)), "is of type \">f4\"");
   ExpectRefused(WithHeader("{'descr': '|O', " + rest, Floats(3)), "is of type \"|O\"");
   ExpectRefused(WithHeader("{'descr': [('a', '<f4')], " + rest, Floats(3)), "has no string where one must be");
