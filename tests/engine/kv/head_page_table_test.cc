@@ -89,6 +89,44 @@ TEST(HeadPageTable, TruncatesToWhatWasAppendedBefore) {
   table.Release(Slot{1});
 }
 
+// A layer's entries may become known only when its turn comes; what was leased for more goes back at the end.
+TEST(HeadPageTable, TakesLayersOneByOneAndReturnsWhatIsSpare) {
+  PagePool pool(64);
+  HeadPageTable table(kSmall, 2, 64);
+  table.Open(Slot{0}, 3, 6, *pool.Take(12, PageOwner::kSequence));
+  EXPECT_EQ(table.generated(Slot{0}), 3);
+  table.SetKept(Slot{0}, 0, std::vector<int32_t>{5, 1});
+  EXPECT_EQ(table.Length(Slot{0}, 0, 0), CacheLength{8});
+  EXPECT_EQ(table.Length(Slot{0}, 0, 1), CacheLength{4});
+  const auto first = table.Pages(Slot{0}, 0, 0);
+  const std::vector<PageId> pages(first.begin(), first.end());
+  table.SetKept(Slot{0}, 1, std::vector<int32_t>{0, 6});
+  EXPECT_EQ(table.Kept(Slot{0}, 1)[1], 6);
+  EXPECT_EQ(pool.used(), 12u);
+  table.ReturnSpare(Slot{0});
+  EXPECT_EQ(pool.used(), 2u + 1 + 1 + 3);  // 8, 4, 3 and 9 entries.
+  EXPECT_EQ(table.pages_held(Slot{0}), 7u);
+  EXPECT_TRUE(std::equal(pages.begin(), pages.end(), table.Pages(Slot{0}, 0, 0).begin()));
+  table.Append(Slot{0}, 6, *pool.Take(table.PagesToAppend(Slot{0}, 6), PageOwner::kSequence));
+  EXPECT_EQ(table.Length(Slot{0}, 1, 0), CacheLength{9});
+  table.Release(Slot{0});
+  EXPECT_EQ(pool.used(), 0u);
+}
+
+TEST(HeadPageTableDeathTest, LayersComeInOrderAndWithinTheirLease) {
+  PagePool pool(64);
+  HeadPageTable table(kSmall, 1, 64);
+  table.Open(Slot{0}, 0, 4, *pool.Take(3, PageOwner::kSequence));
+  const std::vector<int32_t> one = {1, 1};
+  EXPECT_DEATH(table.SetKept(Slot{0}, 1, one), "check failed");
+  EXPECT_DEATH(table.ReturnSpare(Slot{0}), "check failed");
+  EXPECT_DEATH(table.Append(Slot{0}, 1, PageLease()), "check failed");
+  table.SetKept(Slot{0}, 0, one);
+  EXPECT_DEATH(table.SetKept(Slot{0}, 0, one), "check failed");
+  EXPECT_DEATH(table.SetKept(Slot{0}, 1, one), "check failed");  // The lease has one page left.
+  table.Release(Slot{0});
+}
+
 TEST(HeadPageTableDeathTest, TruncateOnlyShortens) {
   PagePool pool(64);
   HeadPageTable table(kSmall, 2, 64);
