@@ -4,4 +4,16 @@ if(programs)
   install(TARGETS ${programs} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 install(DIRECTORY proto/lukv DESTINATION ${CMAKE_INSTALL_DATADIR}/lukv/proto FILES_MATCHING PATTERN "*.proto")
-install(DIRECTORY tools/eval/data/ DESTINATION ${CMAKE_INSTALL_DATADIR}/lukv/eval)
+
+# lukv_share(FOLDER NAME): the files of FOLDER are share/lukv/NAME, where programs look for them (base/share_folder.h):
+# in the build folder as in an installation.
+function(lukv_share folder name)
+  file(GLOB_RECURSE files RELATIVE ${PROJECT_SOURCE_DIR}/${folder} CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*)
+  foreach(file IN LISTS files)
+    configure_file(${PROJECT_SOURCE_DIR}/${folder}/${file} ${PROJECT_BINARY_DIR}/share/lukv/${name}/${file} COPYONLY)
+  endforeach()
+  install(DIRECTORY ${folder}/ DESTINATION ${CMAKE_INSTALL_DATADIR}/lukv/${name})
+endfunction()
+lukv_share(tools/profile/data calibration)
+lukv_share(tools/eval/data eval)
+lukv_share(deploy/profiles profiles)

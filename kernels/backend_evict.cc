@@ -1,4 +1,5 @@
 // Argument checks of the ops of eviction.
+#include <cmath>
 #include <cstdint>
 #include <utility>
 

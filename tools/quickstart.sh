@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From a clean machine to a streamed answer: installs what is missing, obtains the demo model, builds, starts the server
-# on a free loopback port, asks a question about a long text, prints what it took and the server's metrics, stops.
+# on a free loopback port, asks a question about a long text, once with the full cache and once with the LU-KV default,
+# prints what each took and the server's metrics, stops.
 # usage: tools/quickstart.sh [--serve]     --serve: leaves the server running in the foreground (Ctrl-C ends it)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -10,7 +11,7 @@ serve=
 case "${1:-}" in
   "") ;;
   --serve) serve=1 ;;
-  -h | --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
   *) die "unknown argument $1 (--serve or nothing)" ;;
 esac
 
@@ -47,18 +48,26 @@ server=$(address listen)
 metrics=$(address metrics)
 "$bin/lukv-client" health --server "$server" >&2
 
-# A real long text that is at hand: the licence of this repository, about 2,200 tokens.
-question='Question: What does the license allow in section 4, Redistribution?
+# A real long text that is at hand: the licence of this repository, about 2,200 tokens. It is the context: compressed
+# head by head while it is prefilled, before the question is seen.
+question='
+
+Question: What does the license allow in section 4, Redistribution?
 Answer: You may reproduce and distribute copies of the'
-{ cat "$root/LICENSE"; printf '\n\n%s' "$question"; } >"$work/prompt.txt"
-say "asking about the Apache licence ($(wc -w <"$root/LICENSE") words)"
-printf '%s' "$question"
-"$bin/lukv-client" --server "$server" --prompt-file "$work/prompt.txt" --max-tokens 40 --temperature 0 --stop $'\n\n' --stream
+ask() {
+  say "asking about the Apache licence ($(wc -w <"$root/LICENSE") words): $1"
+  shift
+  printf '%s' "${question#$'\n\n'}"
+  "$bin/lukv-client" --server "$server" --context-file "$root/LICENSE" --prompt "$question" --max-tokens 40 \
+    --temperature 0 --stop $'\n\n' --stream "$@"
+}
+ask "full cache" --policy full
+ask "the server's default, four fifths of the cache evicted"
 
 say "some of http://$metrics/metrics"
 curl --silent --fail "http://$metrics/metrics" >"$work/metrics.txt"
 grep -E '^(vllm:(prompt_tokens_total|generation_tokens_total|kv_cache_usage_perc|time_to_first_token_seconds_(sum|count))|lukv_)' \
-  "$work/metrics.txt" | grep -v bucket || true
+  "$work/metrics.txt" | grep -Ev "bucket|lukv_kv_layer" || true
 
 if [ -n "$serve" ]; then
   say "serving on $server, metrics on http://$metrics/metrics; Ctrl-C ends it"

@@ -45,7 +45,7 @@ void WeighRow(const RowWeights& row, int64_t begin, int64_t end, float* scratch)
   for (int64_t t = begin; t < end; ++t) {
     const int32_t first = static_cast<int32_t>(t) * kTileEntries;
     const int32_t n = std::min(kTileEntries, row.visible - first);
-    LoadKeys(row.source, first, n, keys);
+    LoadKeys(row.source, first, row.visible, keys);
     MultiplyRows(row.q, head_dim, row.group, keys, row.source.head_dim, logits);
     const int32_t wanted = std::clamp(row.n_entries - first, 0, kTileEntries);
     for (size_t g = 0; g < static_cast<size_t>(row.group); ++g) {

@@ -23,7 +23,7 @@ namespace lukv::cpu {
 // form[i][j] * k[j]).
 struct ExpectedLogit {
   float* linear = nullptr;  // [head_dim]
-  float* form = nullptr;    // [head_dim, head_dim], zero below the diagonal
+  float* form = nullptr;    // [head_dim, head_dim], from the diagonal on
 };
 
 // One op at work. Entries are those that are scored: from n_first on.
@@ -56,7 +56,19 @@ HWY_INLINE void AddRows(const ExpectedLogit& head, const float* HWY_RESTRICT key
     for (int v = 0; v < kVectorsAtOnce; ++v) sums[r][v] = hn::Set(d, head.linear[first + r]);
   }
   const float* row = keys + static_cast<size_t>(first) * kTileEntries;
-  for (int32_t j = first; j < head_dim; ++j, row += kTileEntries) {
+  // Down to the diagonal.
+  LUKV_UNROLL
+  for (int j = 0; j < kRows; ++j, row += kTileEntries) {
+    LUKV_UNROLL
+    for (int v = 0; v < kVectorsAtOnce; ++v) {
+      const FloatVec column = hn::Load(d, row + static_cast<size_t>(v) * kLanes);
+      LUKV_UNROLL
+      for (int r = 0; r <= j; ++r) {
+        sums[r][v] = hn::MulAdd(hn::Set(d, form[r * head_dim + first + j]), column, sums[r][v]);
+      }
+    }
+  }
+  for (int32_t j = first + kRows; j < head_dim; ++j, row += kTileEntries) {
     FloatVec column[kVectorsAtOnce];
     LUKV_UNROLL
     for (int v = 0; v < kVectorsAtOnce; ++v) column[v] = hn::Load(d, row + static_cast<size_t>(v) * kLanes);
@@ -99,7 +111,7 @@ void WeighEntries(const ExpectedAttention& work, const KvSource& source, int32_t
   for (int64_t t = begin; t < end; ++t) {
     const int32_t first = static_cast<int32_t>(t) * kTileEntries;
     const int32_t n = std::min(kTileEntries, work.entries - first);
-    LoadKeys(source, first, n, scratch);
+    LoadKeys(source, first, work.entries, scratch);
     for (int32_t g = 0; g < work.group; ++g) {
       const size_t h = static_cast<size_t>(first_head + g);
       float* weights = work.weights + (static_cast<size_t>(t) * n_heads + h) * kTileEntries;
@@ -186,34 +198,34 @@ std::vector<Turn> MeanTurns(const ScoreExpectedAttentionArgs& args) {
   return turns;
 }
 
-// Mean and covariance of a head's queries, turned, with the factors of the logit.
+// Mean and covariance of a head's queries.
 class HeadMoments {
  public:
   HeadMoments(const ScoreExpectedAttentionArgs& args, int32_t head)
       : n_(static_cast<size_t>(args.context.staging.head_dim)),
-        count_(static_cast<double>(args.count)),
+        share_(1.0 / static_cast<double>(args.count)),
         pivot_(args.moments.pivot + static_cast<size_t>(head) * n_),
-        sum_(args.moments.sum + static_cast<size_t>(head) * n_),
-        products_(args.moments.products + static_cast<size_t>(head) * n_ * n_) {}
+        products_(args.moments.products + static_cast<size_t>(head) * n_ * n_),
+        offset_(n_) {
+    const float* sum = args.moments.sum + static_cast<size_t>(head) * n_;
+    for (size_t i = 0; i < n_; ++i) offset_[i] = static_cast<double>(sum[i]) * share_;
+  }
 
-  double Mean(size_t i) const { return static_cast<double>(pivot_[i]) + Offset(i); }
+  double Mean(size_t i) const { return static_cast<double>(pivot_[i]) + offset_[i]; }
   double Covariance(size_t i, size_t j) const {
     const float products = i <= j ? products_[i * n_ + j] : products_[j * n_ + i];
-    return static_cast<double>(products) / count_ - Offset(i) * Offset(j);
+    return static_cast<double>(products) * share_ - offset_[i] * offset_[j];
   }
 
  private:
-  // Of the mean from the pivot.
-  double Offset(size_t i) const { return static_cast<double>(sum_[i]) / count_; }
-
   const size_t n_;
-  const double count_;
+  const double share_;  // Of one query.
   const float* const pivot_;
-  const float* const sum_;
   const float* const products_;
+  std::vector<double> offset_;  // Of the mean from the pivot.
 };
 
-// scale * k.m + scale^2 / 2 * k'Sk, to the base 2, as an ExpectedLogit.
+// scale * k.m + scale^2 / 2 * k'Sk, to the base 2, as an ExpectedLogit; m and S are the head's moments, turned.
 void FillLogit(const ScoreExpectedAttentionArgs& args, const std::vector<Turn>& turns, int32_t head,
                const ExpectedLogit& logit) {
   const HeadMoments moments(args, head);
@@ -223,11 +235,10 @@ void FillLogit(const ScoreExpectedAttentionArgs& args, const std::vector<Turn>& 
   const auto second_of = [&](size_t pair) { return half_split ? pair + n / 2 : 2 * pair + 1; };
   const double linear_factor = static_cast<double>(args.scale) * static_cast<double>(kLog2E);
   const double form_factor = linear_factor * static_cast<double>(args.scale) / 2;
-  std::fill_n(logit.form, n * n, 0.0f);
   // Elements off the diagonal stand for themselves and their mirror image.
   const auto set = [&](size_t i, size_t j, double value) {
-    if (i > j) std::swap(i, j);
-    logit.form[i * n + j] = static_cast<float>(value * form_factor * (i == j ? 1 : 2));
+    logit.form[std::min(i, j) * n + std::max(i, j)] =
+        static_cast<float>(value * (i == j ? form_factor : 2 * form_factor));
   };
   for (size_t p = 0; p < turns.size(); ++p) {
     const Turn& a = turns[p];

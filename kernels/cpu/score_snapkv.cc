@@ -53,7 +53,7 @@ void WeighWindow(const SnapKv& work, const KvSource& source, int32_t h, int64_t 
   const size_t first_row = static_cast<size_t>(h) * static_cast<size_t>(rows);
   for (int64_t t = begin; t < end; ++t) {
     const int32_t first = static_cast<int32_t>(t) * kTileEntries;
-    LoadKeys(source, first, std::min(kTileEntries, work.n_tokens - first), keys);
+    LoadKeys(source, first, work.n_tokens, keys);
     float* weights = work.weights + (static_cast<size_t>(t) * work.rows() + first_row) * kTileEntries;
     MultiplyRows(work.q + first_row * stride, stride, rows, keys, source.head_dim, weights);
     const size_t at = static_cast<size_t>(t) * work.softmax.stride + first_row;

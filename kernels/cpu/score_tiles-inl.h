@@ -20,16 +20,29 @@
 HWY_BEFORE_NAMESPACE();
 namespace lukv::cpu::HWY_NAMESPACE {
 
-// keys[d][i] = element d of the key of entry begin + i, i < n <= kTileEntries. What lies behind is any number.
-HWY_INLINE void LoadKeys(const KvSource& source, int32_t begin, int32_t n, float* keys) {
+template <class T>
+HWY_INLINE void LoadKeysOf(const KvSource& source, int32_t begin, int32_t end, float* keys) {
   size_t rows[kTileEntries];
+  const int32_t n = std::min(kTileEntries, end - begin);
   LocateRows(source, begin, n, rows);
-  Prefetch none;
-  if (source.dtype == DType::kF32) {
-    TransposeKeys<FloatProducts>(static_cast<const float*>(source.k), rows, n, source.head_dim, none, keys);
-  } else {
-    TransposeKeys<FloatProducts>(static_cast<const uint16_t*>(source.k), rows, n, source.head_dim, none, keys);
+  const T* k = static_cast<const T*>(source.k);
+  // Of the next tile, while this one is brought into shape.
+  Prefetch prefetch;
+  const int32_t next = begin + kTileEntries;
+  const int32_t n_next = std::min(kTileEntries, end - next);
+  if (n_next > 0 && IsContiguous(source, next, n_next)) {
+    const size_t row_bytes = static_cast<size_t>(source.head_dim) * sizeof(T);
+    prefetch = Prefetch({k + LocateRow(source, next), static_cast<size_t>(n_next) * row_bytes}, {},
+                        kTileEntries / kLanes * std::max<size_t>(1, row_bytes / 16));
   }
+  TransposeKeys<FloatProducts>(k, rows, n, source.head_dim, prefetch, keys);
+}
+
+// keys[d][i] = element d of the key of entry begin + i, up to kTileEntries of them before `end`. What lies behind is
+// any number.
+HWY_INLINE void LoadKeys(const KvSource& source, int32_t begin, int32_t end, float* keys) {
+  if (source.dtype == DType::kF32) return LoadKeysOf<float>(source, begin, end, keys);
+  LoadKeysOf<uint16_t>(source, begin, end, keys);
 }
 
 // logits[r][i] = q[r] . keys[:][i] for any number of rows of q, q_stride apart.

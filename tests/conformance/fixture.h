@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <random>
@@ -79,7 +80,17 @@ class DeviceArray {
     buffer_.Upload(std::as_bytes(values));
   }
   DeviceArray(Backend& backend, const std::vector<T>& values) : DeviceArray(backend, std::span<const T>(values)) {}
+  // n values of poison, to be written by an op.
+  DeviceArray(Backend& backend, size_t n) : buffer_(backend, n * sizeof(T)) {}
   const T* data() const { return reinterpret_cast<const T*>(buffer_.data()); }
+  T* out() const { return reinterpret_cast<T*>(buffer_.data()); }
+  // Fails the test if something around the array has changed.
+  std::vector<T> Get() const {
+    const std::vector<std::byte> bytes = buffer_.Download();
+    std::vector<T> values(bytes.size() / sizeof(T));
+    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  }
 
  private:
   GuardedBuffer buffer_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace lukv::oracle {
 
@@ -30,7 +31,15 @@ Vector Rotate(const Vector& head, int32_t position, std::span<const float> inver
   return out;
 }
 
-Vector Attend(std::span<const float> q, const HeadEntries& entries, int32_t visible, double scale) {
+Vector Softmax(Vector logits) {
+  const double highest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (double& x : logits) sum += x = std::exp(x - highest);
+  for (double& x : logits) x /= sum;
+  return logits;
+}
+
+Vector AttentionWeights(std::span<const float> q, const HeadEntries& entries, int32_t visible, double scale) {
   const size_t dim = static_cast<size_t>(entries.head_dim);
   Vector weights(static_cast<size_t>(visible));
   for (size_t e = 0; e < weights.size(); ++e) {
@@ -38,12 +47,15 @@ Vector Attend(std::span<const float> q, const HeadEntries& entries, int32_t visi
     for (size_t d = 0; d < dim; ++d) dot += double{q[d]} * entries.k[e * dim + d];
     weights[e] = dot * scale;
   }
-  const double highest = *std::max_element(weights.begin(), weights.end());
-  double sum = 0;
-  for (double& w : weights) sum += w = std::exp(w - highest);
+  return Softmax(std::move(weights));
+}
+
+Vector Attend(std::span<const float> q, const HeadEntries& entries, int32_t visible, double scale) {
+  const size_t dim = static_cast<size_t>(entries.head_dim);
+  const Vector weights = AttentionWeights(q, entries, visible, scale);
   Vector out(dim);
   for (size_t e = 0; e < weights.size(); ++e) {
-    for (size_t d = 0; d < dim; ++d) out[d] += weights[e] / sum * entries.v[e * dim + d];
+    for (size_t d = 0; d < dim; ++d) out[d] += weights[e] * entries.v[e * dim + d];
   }
   return out;
 }

@@ -29,6 +29,11 @@ struct HeadEntries {
   int32_t size() const { return static_cast<int32_t>(k.size()) / head_dim; }
 };
 
+Vector Softmax(Vector logits);
+
+// softmax(q K^T * scale) over the first `visible` entries.
+Vector AttentionWeights(std::span<const float> q, const HeadEntries& entries, int32_t visible, double scale);
+
 // softmax(q K^T * scale) V over the first `visible` entries.
 Vector Attend(std::span<const float> q, const HeadEntries& entries, int32_t visible, double scale);
 

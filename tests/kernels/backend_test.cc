@@ -161,6 +161,53 @@ CompactArgs Good(CompactArgs*) {
 SiluMulArgs Good(SiluMulArgs*) { return {.gate_up = Rows(16), .out = Rows(8)}; }
 GatherRowsArgs Good(GatherRowsArgs*) { return {.in = Rows(8), .rows = ints, .out = Rows(8)}; }
 
+constexpr QueryMoments kGoodMoments = {.pivot = memory, .sum = memory, .products = memory};
+constexpr ScoreMatrix kGoodScores = {.data = memory, .n_kv_heads = 2, .n_tokens = 4};
+StagedContext GoodContext() { return {.staging = GoodStaging(), .context_row = 6, .n_tokens = 4}; }
+
+QueryMomentsArgs Good(QueryMomentsArgs*) {
+  return {.qkv = Rows((6 + 2 * 2) * 4),
+          .row_begin = 1,
+          .row_end = 4,
+          .n_heads = 6,
+          .n_kv_heads = 2,
+          .head_dim = 4,
+          .reset = true,
+          .moments = kGoodMoments};
+}
+ScoreExpectedAttentionArgs Good(ScoreExpectedAttentionArgs*) {
+  return {.context = GoodContext(),
+          .n_heads = 6,
+          .moments = kGoodMoments,
+          .count = 1,
+          .inverse_frequency = memory,
+          .scale = 0.5f,
+          .scores = kGoodScores};
+}
+ScoreSnapKvArgs Good(ScoreSnapKvArgs*) {
+  return {
+      .context = GoodContext(), .n_heads = 6, .window_q = Rows(24), .kernel = 7, .scale = 0.5f, .scores = kGoodScores};
+}
+ScoreKeyDiffArgs Good(ScoreKeyDiffArgs*) { return {.context = GoodContext(), .scores = kGoodScores}; }
+ScoreKeyNormArgs Good(ScoreKeyNormArgs*) { return {.context = GoodContext(), .scores = kGoodScores}; }
+AdaptiveBudgetsArgs Good(AdaptiveBudgetsArgs*) {
+  return {.scores = kGoodScores, .sink = 4, .window = 1, .n_kept = 4, .n_safe = 4, .budgets = ints};
+}
+SelectTopArgs Good(SelectTopArgs*) {
+  return {.scores = kGoodScores, .sink = 4, .window = 1, .kept_offset = ints, .kept_rows = ints};
+}
+PagedAttentionWeightsArgs Good(PagedAttentionWeightsArgs*) {
+  return {.q = Rows(24),
+          .n_heads = 6,
+          .sequences = GoodSequences(),
+          .table = GoodTable(),
+          .layer = 0,
+          .pages = GoodPages(),
+          .scale = 0.5f,
+          .n_entries = 3,
+          .out = memory};
+}
+
 template <typename Args>
 struct Spoiler {
   const char* argument;  // What the message has to name.
@@ -277,15 +324,54 @@ std::vector<Spoiler<Args>> SequenceSpoilers() {
 }
 
 template <typename Args>
-std::vector<Spoiler<Args>> QuerySpoilers() {
+std::vector<Spoiler<Args>> ScaleSpoilers() {
   return {{"n_heads is 7", [](auto& a) { a.n_heads = 7; }},
-          {"q has 20 columns", [](auto& a) { a.q = Rows(20); }},
-          {"q is null", [](auto& a) { a.q.data = nullptr; }},
-          {"out has 20 columns", [](auto& a) { a.out = Rows(20); }},
-          {"out has 2 rows", [](auto& a) { a.out.rows = 2; }},
-          {"out has dtype BF16", [](auto& a) { a.out.dtype = DType::kBF16; }},
           {"scale", [](auto& a) { a.scale = 0; }},
           {"scale", [](auto& a) { a.scale = std::numeric_limits<float>::quiet_NaN(); }}};
+}
+
+template <typename Args>
+std::vector<Spoiler<Args>> QuerySpoilers() {
+  return {{"q has 20 columns", [](auto& a) { a.q = Rows(20); }}, {"q is null", [](auto& a) { a.q.data = nullptr; }}};
+}
+
+template <typename Args>
+std::vector<Spoiler<Args>> OutSpoilers() {
+  return {{"out has 20 columns", [](auto& a) { a.out = Rows(20); }},
+          {"out has 2 rows", [](auto& a) { a.out.rows = 2; }},
+          {"out has dtype BF16", [](auto& a) { a.out.dtype = DType::kBF16; }}};
+}
+
+template <typename Args>
+std::vector<Spoiler<Args>> MomentSpoilers() {
+  return {{"moments.pivot", [](auto& a) { a.moments.pivot = nullptr; }},
+          {"moments.sum", [](auto& a) { a.moments.sum = nullptr; }},
+          {"moments.products", [](auto& a) { a.moments.products = nullptr; }}};
+}
+
+template <typename Args>
+std::vector<Spoiler<Args>> ScoresSpoilers() {
+  return {{"scores.data", [](auto& a) { a.scores.data = nullptr; }},
+          {"scores.n_kv_heads is 0", [](auto& a) { a.scores.n_kv_heads = 0; }},
+          {"scores.n_tokens is 0", [](auto& a) { a.scores.n_tokens = 0; }}};
+}
+
+// Of the ops that score a context.
+template <typename Args>
+std::vector<Spoiler<Args>> ContextSpoilers() {
+  return {{"staging.k", [](auto& a) { a.context.staging.k = nullptr; }},
+          {"staging.dtype is F16", [](auto& a) { a.context.staging.dtype = DType::kF16; }},
+          {"context_row is -1", [](auto& a) { a.context.context_row = -1; }},
+          {"n_tokens is 0", [](auto& a) { a.context.n_tokens = 0; }},
+          {"n_tokens is 4 from row 7", [](auto& a) { a.context.context_row = 7; }},
+          {"n_tokens is 2147483647", [](auto& a) { a.context.n_tokens = std::numeric_limits<int32_t>::max(); }},
+          {"scores.n_kv_heads is 3, must be 2", [](auto& a) { a.scores.n_kv_heads = 3; }},
+          {"scores.n_tokens is 5, must be 4", [](auto& a) { a.scores.n_tokens = 5; }}};
+}
+
+template <typename Args>
+std::vector<Spoiler<Args>> ProtectionSpoilers() {
+  return {{"sink is -1", [](auto& a) { a.sink = -1; }}, {"window is -1", [](auto& a) { a.window = -1; }}};
 }
 
 template <typename Args>
@@ -325,7 +411,9 @@ TEST(BackendChecks, PrefillAttention) {
       &Backend::PrefillAttention, "PrefillAttention",
       Join<A>(
           {StagingSpoilers<A>(),
+           ScaleSpoilers<A>(),
            QuerySpoilers<A>(),
+           OutSpoilers<A>(),
            {{"segments is null", [](auto& a) { a.segments = nullptr; }},
             {"n_segments is -1", [](auto& a) { a.n_segments = -1; }},
             {"segments[1].n_query is -1", [](auto& a) { SpoilSegment<&S::n_query>(a, -1); }},
@@ -350,8 +438,9 @@ TEST(BackendChecks, Append) {
 
 TEST(BackendChecks, PagedAttention) {
   using A = PagedAttentionArgs;
-  ExpectChecks<A>(&Backend::PagedAttention, "PagedAttention",
-                  Join<A>({PageSpoilers<A>(), SequenceSpoilers<A>(), QuerySpoilers<A>()}));
+  ExpectChecks<A>(
+      &Backend::PagedAttention, "PagedAttention",
+      Join<A>({PageSpoilers<A>(), SequenceSpoilers<A>(), ScaleSpoilers<A>(), QuerySpoilers<A>(), OutSpoilers<A>()}));
 }
 
 TEST(BackendChecks, Compact) {
@@ -383,6 +472,97 @@ TEST(BackendChecks, GatherRows) {
                                 {"out has 7 columns", [](auto& a) { a.out = Rows(7); }}});
 }
 
+TEST(BackendChecks, QueryMoments) {
+  using A = QueryMomentsArgs;
+  ExpectChecks<A>(&Backend::QueryMoments, "QueryMoments",
+                  Join<A>({MomentSpoilers<A>(),
+                           {{"n_heads is 5", [](auto& a) { a.n_heads = 5; }},
+                            {"n_kv_heads", [](auto& a) { a.n_kv_heads = 0; }},
+                            {"head_dim is 3", [](auto& a) { a.head_dim = 3; }},
+                            {"qkv has 39 columns", [](auto& a) { a.qkv.cols = 39; }},
+                            {"qkv has dtype BF16", [](auto& a) { a.qkv.dtype = DType::kBF16; }},
+                            {"row_begin is -1", [](auto& a) { a.row_begin = -1; }},
+                            {"row_end is 5, must be in [1, 5)", [](auto& a) { a.row_end = 5; }},
+                            {"row_end is 0", [](auto& a) { a.row_end = 0; }},
+                            {"reset", [](auto& a) { a.row_end = a.row_begin; }},
+                            {"norm_epsilon", [](auto& a) { a.norm_epsilon = -1; }}}}));
+}
+
+TEST(BackendChecks, ScoreExpectedAttention) {
+  using A = ScoreExpectedAttentionArgs;
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  ExpectChecks<A>(&Backend::ScoreExpectedAttention, "ScoreExpectedAttention",
+                  Join<A>({ContextSpoilers<A>(),
+                           ScoresSpoilers<A>(),
+                           MomentSpoilers<A>(),
+                           ScaleSpoilers<A>(),
+                           {{"count is 0", [](auto& a) { a.count = 0; }},
+                            {"inverse_frequency", [](auto& a) { a.inverse_frequency = nullptr; }},
+                            {"rope_magnitude", [](auto& a) { a.rope_magnitude = kInf; }},
+                            {"next_position is -1", [](auto& a) { a.next_position = Position{-1}; }},
+                            {"n_future is 0", [](auto& a) { a.n_future = 0; }},
+                            {"n_first is -1", [](auto& a) { a.n_first = -1; }},
+                            {"epsilon", [](auto& a) { a.epsilon = -1; }},
+                            {"epsilon", [](auto& a) { a.epsilon = kInf; }}}}));
+}
+
+TEST(BackendChecks, ScoreSnapKv) {
+  using A = ScoreSnapKvArgs;
+  ExpectChecks<A>(&Backend::ScoreSnapKv, "ScoreSnapKv",
+                  Join<A>({ContextSpoilers<A>(),
+                           ScoresSpoilers<A>(),
+                           ScaleSpoilers<A>(),
+                           {{"window_q has 20 columns", [](auto& a) { a.window_q = Rows(20); }},
+                            {"window_q is null", [](auto& a) { a.window_q.data = nullptr; }},
+                            {"window_q has 0 rows for 4 tokens", [](auto& a) { a.window_q.rows = 0; }},
+                            {"window_q has 5 rows for 4 tokens", [](auto& a) { a.window_q = Rows(24, 5); }},
+                            {"kernel is 4", [](auto& a) { a.kernel = 4; }},
+                            {"kernel is -1", [](auto& a) { a.kernel = -1; }},
+                            {"pooling is 9", [](auto& a) { a.pooling = static_cast<Pooling>(9); }}}}));
+}
+
+TEST(BackendChecks, ScoreKeyDiff) {
+  using A = ScoreKeyDiffArgs;
+  ExpectChecks<A>(&Backend::ScoreKeyDiff, "ScoreKeyDiff", Join<A>({ContextSpoilers<A>(), ScoresSpoilers<A>()}));
+}
+
+TEST(BackendChecks, ScoreKeyNorm) {
+  using A = ScoreKeyNormArgs;
+  ExpectChecks<A>(&Backend::ScoreKeyNorm, "ScoreKeyNorm", Join<A>({ContextSpoilers<A>(), ScoresSpoilers<A>()}));
+}
+
+TEST(BackendChecks, AdaptiveBudgets) {
+  using A = AdaptiveBudgetsArgs;
+  ExpectChecks<A>(&Backend::AdaptiveBudgets, "AdaptiveBudgets",
+                  Join<A>({ScoresSpoilers<A>(),
+                           ProtectionSpoilers<A>(),
+                           {{"n_kept is 0", [](auto& a) { a.n_kept = 0; }},
+                            {"n_kept is 5", [](auto& a) { a.n_kept = 5; }},
+                            {"n_safe is -1", [](auto& a) { a.n_safe = -1; }},
+                            {"n_safe is 4, must be in [0, 4)", [](auto& a) { a.n_kept = 3; }},
+                            {"budgets", [](auto& a) { a.budgets = nullptr; }}}}));
+}
+
+TEST(BackendChecks, SelectTop) {
+  using A = SelectTopArgs;
+  ExpectChecks<A>(&Backend::SelectTop, "SelectTop",
+                  Join<A>({ScoresSpoilers<A>(),
+                           ProtectionSpoilers<A>(),
+                           {{"kept_offset", [](auto& a) { a.kept_offset = nullptr; }},
+                            {"kept_rows", [](auto& a) { a.kept_rows = nullptr; }}}}));
+}
+
+TEST(BackendChecks, PagedAttentionWeights) {
+  using A = PagedAttentionWeightsArgs;
+  ExpectChecks<A>(&Backend::PagedAttentionWeights, "PagedAttentionWeights",
+                  Join<A>({PageSpoilers<A>(),
+                           SequenceSpoilers<A>(),
+                           ScaleSpoilers<A>(),
+                           QuerySpoilers<A>(),
+                           {{"n_entries is 0", [](auto& a) { a.n_entries = 0; }},
+                            {"out is null", [](auto& a) { a.out = nullptr; }}}}));
+}
+
 TEST(BackendChecks, NoRowsIsNoWork) {
   RecordingBackend backend;
   const Matrix none = {.data = nullptr, .dtype = DType::kF32, .rows = 0, .cols = 8, .stride = 8};
@@ -412,6 +592,15 @@ TEST(BackendChecks, NoRowsIsNoWork) {
   paged.out = with_cols(24);
   paged.sequences = {};
   EXPECT_EQ(backend.PagedAttention(paged), absl::OkStatus());
+  PagedAttentionWeightsArgs weights = Good(static_cast<PagedAttentionWeightsArgs*>(nullptr));
+  weights.q = with_cols(24);
+  weights.sequences = {};
+  weights.out = nullptr;
+  EXPECT_EQ(backend.PagedAttentionWeights(weights), absl::OkStatus());
+  QueryMomentsArgs moments = Good(static_cast<QueryMomentsArgs*>(nullptr));
+  moments.row_end = moments.row_begin;
+  moments.reset = false;
+  EXPECT_EQ(backend.QueryMoments(moments), absl::OkStatus());
   EXPECT_EQ(backend.SiluMul({.gate_up = with_cols(16), .out = none}), absl::OkStatus());
   EXPECT_EQ(backend.GatherRows({.in = none, .out = none}), absl::OkStatus());
   EXPECT_TRUE(backend.ran.empty());

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/check.h"
 #include "kernels/dtype.h"
@@ -49,7 +50,7 @@ class Model {
   Model(const WeightSource& source, const Visible& visible)
       : source_(source), config_(source.config()), inverse_frequency_(InverseFrequencies(config_)), visible_(visible) {}
 
-  std::vector<double> Run(std::span<const int32_t> ids) const {
+  std::vector<double> Run(std::span<const int32_t> ids, std::vector<LayerTrace>* trace) const {
     const TensorView embedding = Tensor("token_embd.weight");
     Rows x;
     for (const int32_t id : ids) {
@@ -58,7 +59,9 @@ class Model {
     }
     for (int32_t layer = 0; layer < config_.n_layers; ++layer) {
       const std::string prefix = "blk." + std::to_string(layer) + ".";
-      Add(x, Attention(layer, prefix, Normed(x, prefix + "attn_norm.weight")));
+      LayerTrace layer_trace;
+      Add(x, Attention(layer, prefix, Normed(x, prefix + "attn_norm.weight"), layer_trace));
+      if (trace != nullptr) trace->push_back(std::move(layer_trace));
       Add(x, Mlp(prefix, Normed(x, prefix + "ffn_norm.weight")));
     }
     const std::string head = config_.tied_embeddings ? "token_embd" : "output";
@@ -125,10 +128,11 @@ class Model {
     }
   }
 
-  Rows Attention(int32_t layer, const std::string& prefix, const Rows& x) const {
+  Rows Attention(int32_t layer, const std::string& prefix, const Rows& x, LayerTrace& trace) const {
     Rows q = Linear(x, prefix + "attn_q", config_.qkv_bias);
     Rows k = Linear(x, prefix + "attn_k", config_.qkv_bias);
-    const Rows v = Linear(x, prefix + "attn_v", config_.qkv_bias);
+    const Rows& v = trace.v = Linear(x, prefix + "attn_v", config_.qkv_bias);
+    trace.weights.assign(x.size(), Rows(static_cast<size_t>(config_.n_heads), Row(x.size(), 0.0)));
     if (config_.qk_norm) {
       HeadNorm(q, prefix + "attn_q_norm.weight");
       HeadNorm(k, prefix + "attn_k_norm.weight");
@@ -152,6 +156,7 @@ class Model {
         }
         const Row weights = Softmax(std::move(scores));
         for (size_t s = 0; s < seen.size(); ++s) {
+          trace.weights[i][head][seen[s]] = weights[s];
           for (size_t d = 0; d < dim; ++d) out[i][head * dim + d] += weights[s] * v[seen[s]][kv + d];
         }
       }
@@ -176,8 +181,9 @@ class Model {
 
 }  // namespace
 
-std::vector<double> NaiveForward(const WeightSource& source, std::span<const int32_t> ids, const Visible& visible) {
-  return Model(source, visible).Run(ids);
+std::vector<double> NaiveForward(const WeightSource& source, std::span<const int32_t> ids, const Visible& visible,
+                                 std::vector<LayerTrace>* trace) {
+  return Model(source, visible).Run(ids, trace);
 }
 
 }  // namespace lukv

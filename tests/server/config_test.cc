@@ -64,6 +64,11 @@ TEST_F(ConfigTest, HasDefaults) {
   EXPECT_EQ(config.engine.kv_dtype, DType::kBF16);
   EXPECT_EQ(config.backend.cpu.compute, CpuCompute::kInt8);
   EXPECT_EQ(config.log_level, LogLevel::kInfo);
+  EXPECT_EQ(config.eviction.policy, "auto");
+  EXPECT_EQ(config.eviction.tail, 128);
+  EXPECT_EQ(config.engine.min_evicted_context, 256);
+  EXPECT_EQ(config.engine.curves, "");
+  EXPECT_THAT(config.engine.curves_root, EndsWith("/share/lukv/profiles"));
 }
 
 TEST_F(ConfigTest, NamesAFolderModelByTheFolder) {
@@ -102,7 +107,17 @@ TEST_F(ConfigTest, TakesFlags) {
                                       "--max-queued-requests",
                                       "9",
                                       "--ready-file",
-                                      "/tmp/r"});
+                                      "/tmp/r",
+                                      "--eviction",
+                                      "adakv+snapkv@0.5:sink=2",
+                                      "--curves",
+                                      "/tmp/c",
+                                      "--tail",
+                                      "33",
+                                      "--chat-tail",
+                                      "44",
+                                      "--min-evicted-context",
+                                      "55"});
   EXPECT_EQ(config.network.listen, "127.0.0.1:0");
   EXPECT_EQ(config.network.metrics_listen, "");
   EXPECT_EQ(config.backend.cpu.threads, 3);
@@ -117,6 +132,11 @@ TEST_F(ConfigTest, TakesFlags) {
   EXPECT_EQ(config.engine.prefill_chunk, 128);
   EXPECT_EQ(config.engine.max_queued_requests, 9);
   EXPECT_EQ(config.network.ready_file, "/tmp/r");
+  EXPECT_EQ(config.eviction.policy, "adakv+snapkv@0.5:sink=2");
+  EXPECT_EQ(config.engine.curves, "/tmp/c");
+  EXPECT_EQ(config.eviction.tail, 33);
+  EXPECT_EQ(config.eviction.chat_tail, 44);
+  EXPECT_EQ(config.engine.min_evicted_context, 55);
 }
 
 TEST_F(ConfigTest, FlagBeatsVariableBeatsFileBeatsDefault) {
@@ -194,6 +214,10 @@ INSTANTIATE_TEST_SUITE_P(
                     WrongCase{"PortTooHigh", {"--model", "m", "--listen", "127.0.0.1:65536"}, "--listen"},
                     WrongCase{"TinyMessages", {"--model", "m", "--max-message-size", "1"}, "--max-message-size"},
                     WrongCase{"NoConfigFile", {"--config", "/does/not/exist"}, "/does/not/exist"},
+                    WrongCase{"UnknownPolicy", {"--model", "m", "--eviction", "h2o@0.8"}, "--eviction"},
+                    WrongCase{"NoTail", {"--model", "m", "--tail", "0"}, "--tail"},
+                    WrongCase{"NegativeChatTail", {"--model", "m", "--chat-tail=-1"}, "--chat-tail"},
+                    WrongCase{"NoEvictedContext", {"--model", "m", "--min-evicted-context", "0"}, "evicted context"},
                     WrongCase{"EngineOption", {"--model", "m", "--max-sequences", "0"}, "max sequences"}),
     [](const auto& test) { return test.param.name; });
 

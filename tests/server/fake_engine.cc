@@ -26,6 +26,8 @@ FakeEngine::FakeEngine(std::vector<TokenId> end_tokens, Script script)
   info_.kv_bytes_per_token = 1536;
   info_.max_context = kMaxContext;
   info_.device = "fake";
+  info_.fingerprint = "fake-fingerprint";
+  info_.min_evicted_context = kMinEvictedContext;
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -187,6 +189,11 @@ void FakeEngine::End(Request& request, const absl::Status& status) {
   usage.prefill = absl::Seconds(2);
   usage.first_token = absl::Seconds(3);
   usage.decode = absl::Seconds(4);
+  if (request.request.plan != nullptr) {
+    usage.context_tokens = request.request.plan->n_tokens();
+    usage.kept = {{.min = 1, .mean = 2.5f, .max = 4}, {.min = 5, .mean = 6, .max = 7}};
+    usage.eviction = absl::Seconds(5);
+  }
   request.outbox->SetOnSpace(nullptr);
   request.outbox->Push(DoneEvent{.status = status, .usage = usage});
 }

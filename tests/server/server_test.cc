@@ -265,6 +265,47 @@ TEST(Unary, TokenizeAndDetokenize) {
   EXPECT_THAT(ViolatedFields(bad), ElementsAre("token_ids[4]"));
 }
 
+// What was asked of eviction and what it did, in the last message.
+TEST(Generate, ReportsEviction) {
+  TestServer server(Says({'a'}), {.metrics = true});
+  const auto stub = server.Stub();
+  v1::GenerateRequest request;
+  request.set_context_text("a context of some length");
+  request.set_text("q");
+  const auto usage = [&] {
+    grpc::ClientContext context;
+    const auto reader = stub->Generate(&context, request);
+    v1::GenerateResponse response;
+    v1::Usage last;
+    while (reader->Read(&response)) last = response.usage();
+    EXPECT_TRUE(reader->Finish().ok());
+    return last;
+  };
+  EXPECT_EQ(usage().policy(), "uniform+keydiff@0.5");
+  request.set_policy("adakv+snapkv@0.25");
+  const v1::Usage evicted = usage();
+  EXPECT_EQ(evicted.policy(), "adakv+snapkv@0.25");
+  EXPECT_EQ(evicted.prompt_tokens(), 26);
+  EXPECT_EQ(evicted.context_tokens(), 25);
+  ASSERT_EQ(evicted.kept_size(), 2);
+  EXPECT_EQ(evicted.kept(0).min(), 1);
+  EXPECT_EQ(evicted.kept(0).mean(), 2.5f);
+  EXPECT_EQ(evicted.kept(1).max(), 7);
+  EXPECT_EQ(evicted.eviction_seconds(), 5);
+  EXPECT_EQ(evicted.kv_bytes_freed(), 500);
+  EXPECT_THAT(server.Metrics(), HasSubstr("policy=\"adakv+snapkv@0.25\""));
+  request.set_policy("full");
+  EXPECT_EQ(usage().context_tokens(), 0);
+  request.set_policy("lukv+snapkv@0.25");
+  grpc::ClientContext context;
+  const auto reader = stub->Generate(&context, request);
+  v1::GenerateResponse response;
+  EXPECT_FALSE(reader->Read(&response));
+  const grpc::Status refused = reader->Finish();
+  EXPECT_EQ(refused.error_code(), grpc::INVALID_ARGUMENT);
+  EXPECT_THAT(refused.error_message(), HasSubstr("no budget curve"));
+}
+
 TEST(Unary, GetModel) {
   TestServer server(Says({'a'}));
   grpc::ClientContext context;
@@ -288,6 +329,11 @@ TEST(Unary, GetModel) {
   EXPECT_FALSE(model.chat());
   EXPECT_EQ(model.max_samples(), 4);
   EXPECT_THAT(model.server_version(), HasSubstr("."));
+  EXPECT_EQ(model.default_policy(), "uniform+keydiff@0.5");
+  EXPECT_EQ(model.tail(), 7);
+  EXPECT_EQ(model.min_evicted_context(), FakeEngine::kMinEvictedContext);
+  EXPECT_EQ(model.fingerprint(), "fake-fingerprint");
+  EXPECT_EQ(model.budget_curves_size(), 0);
 }
 
 }  // namespace

@@ -27,7 +27,12 @@ TestServer::TestServer(FakeEngine::Script script, Options options) : script_(std
 }
 
 void TestServer::Serve() {
-  ServedModel model{.name = "fake-model", .max_sequences = 4, .page_tokens = 64};
+  ServedModel model{.name = "fake-model",
+                    .max_sequences = 4,
+                    .page_tokens = 64,
+                    .default_policy = *ParsePolicy("uniform+keydiff@0.5"),
+                    .tail = 7,
+                    .chat_tail = 9};
   model.tokenizer = std::make_unique<FakeTokenizer>();
   auto engine = std::make_unique<FakeEngine>(model.tokenizer->end_tokens(), script_);
   engine_ = engine.get();

@@ -17,6 +17,9 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr int32_t kContext = 100;
+constexpr char kChatMl[] =
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
+    "'\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 class ValidateTest : public testing::Test {
  protected:
@@ -219,9 +222,7 @@ TEST_F(ValidateTest, ReportsEverythingAtOnce) {
 }
 
 TEST_F(ValidateTest, Conversations) {
-  const FakeTokenizer tokenizer(
-      "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
-      "'\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
+  const FakeTokenizer tokenizer(kChatMl);
   RequestLimits limits = Limits();
   limits.tokenizer = &tokenizer;
   limits.chat = ChatFamily::kChatMl;
@@ -321,7 +322,7 @@ TEST_F(ValidateTest, AContextStandsInFrontOfTheQuestion) {
 
 TEST_F(ValidateTest, AConversationsLastTurnIsItsQuestion) {
   RequestLimits limits = Limits();
-  const FakeTokenizer tokenizer("chatml");
+  const FakeTokenizer tokenizer(kChatMl);
   limits.tokenizer = &tokenizer;
   limits.chat = ChatFamily::kChatMl;
   limits.max_context = 1000;
@@ -334,6 +335,10 @@ TEST_F(ValidateTest, AConversationsLastTurnIsItsQuestion) {
       message.set_content(std::string(role == std::string("assistant") ? 50 : last_content, 'c'));
     }
     const auto result = ValidateGenerate(request, limits, "id");
+    if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&result)) {
+      ADD_FAILURE() << violations->at(0).field << ": " << violations->at(0).description;
+      return 0;
+    }
     const GenerateInput& input = std::get<GenerateInput>(result);
     return static_cast<int32_t>(input.request.prompt.size()) - ContextOf(input);
   };

@@ -149,7 +149,7 @@ double OptimumByDynamicProgramming(const Problem& p, const std::vector<double>& 
   std::vector<double> best(static_cast<size_t>(evicted) + 1, never);
   best[0] = 0;
   for (int32_t h = 0; h < p.n_heads; ++h) {
-    const std::span<const double> d(&decrements[static_cast<size_t>(h) * p.ranked()], p.ranked());
+    const std::span<const double> d(decrements.data() + static_cast<size_t>(h) * p.ranked(), p.ranked());
     const std::vector<double> loss = LossOf(d);
     std::vector<double> next(best.size(), never);
     for (size_t before = 0; before < best.size(); ++before) {

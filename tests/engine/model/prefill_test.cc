@@ -70,28 +70,6 @@ const std::vector<std::string>& AllPolicies() {
   return policies;
 }
 
-// Which context positions a head holds: its K rows are looked up among those of the full cache, in order.
-std::vector<size_t> Positions(ModelRunner& runner, Slot evicted, Slot full, int32_t layer, int32_t head, size_t n) {
-  const size_t dim = static_cast<size_t>(runner.config().head_dim);
-  const ModelRunner::HeadEntries some = *runner.ReadEntries(evicted, layer, head);
-  const ModelRunner::HeadEntries all = *runner.ReadEntries(full, layer, head);
-  std::vector<size_t> positions;
-  size_t at = 0;
-  for (size_t e = 0; e < n; ++e, ++at) {
-    const auto same = [&](size_t p) {
-      return std::equal(&some.k[e * dim], &some.k[e * dim] + dim, &all.k[p * dim]) &&
-             std::equal(&some.v[e * dim], &some.v[e * dim] + dim, &all.v[p * dim]);
-    };
-    while (at * dim < all.k.size() && !same(at)) ++at;
-    if (at * dim >= all.k.size()) {
-      ADD_FAILURE() << "layer " << layer << " head " << head << " entry " << e << " is of no later position";
-      return positions;
-    }
-    positions.push_back(at);
-  }
-  return positions;
-}
-
 double WorstDifference(std::span<const float> a, std::span<const double> b) {
   EXPECT_EQ(a.size(), b.size());
   double worst = 0;
@@ -134,7 +112,7 @@ TEST_P(Policies, CompactedAttentionIsMaskedAttention) {
     int64_t total = 0;
     for (int32_t head = 0; head < heads; ++head) {
       const int32_t n = runner.table().Kept(Slot{0}, layer)[static_cast<size_t>(head)];
-      const std::vector<size_t> positions = Positions(runner, Slot{0}, Slot{1}, layer, head, static_cast<size_t>(n));
+      const std::vector<size_t> positions = test.KeptPositions(Slot{0}, Slot{1}, layer, head);
       kept.emplace_back(positions.begin(), positions.end());
       ASSERT_EQ(kept.back().size(), static_cast<size_t>(n));
       total += n;

@@ -41,6 +41,25 @@ void TestRunner::Open(const PrefillTarget& target, size_t context, size_t questi
           .ok());
 }
 
+std::vector<size_t> TestRunner::KeptPositions(Slot evicted, Slot full, int32_t layer, int32_t head) {
+  const size_t dim = static_cast<size_t>(runner_->config().head_dim);
+  const ModelRunner::HeadEntries some = ValueOrDie(runner_->ReadEntries(evicted, layer, head));
+  const ModelRunner::HeadEntries all = ValueOrDie(runner_->ReadEntries(full, layer, head));
+  const size_t kept = static_cast<size_t>(runner_->table().Kept(evicted, layer)[static_cast<size_t>(head)]);
+  std::vector<size_t> positions;
+  size_t at = 0;
+  for (size_t e = 0; e < kept; ++e, ++at) {
+    const auto same = [&](size_t p) {
+      return std::equal(&some.k[e * dim], &some.k[e * dim] + dim, &all.k[p * dim]) &&
+             std::equal(&some.v[e * dim], &some.v[e * dim] + dim, &all.v[p * dim]);
+    };
+    while (at * dim < all.k.size() && !same(at)) ++at;
+    LUKV_CHECK(at * dim < all.k.size());  // The entry is of no position behind the one before it.
+    positions.push_back(at);
+  }
+  return positions;
+}
+
 std::vector<float> TestRunner::Prefill(const PrefillPrompt& prompt) {
   std::vector<float> all;
   const absl::Status status = runner_->Prefill(

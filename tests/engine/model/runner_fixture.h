@@ -34,6 +34,9 @@ class TestRunner {
 
   // ModelRunner::OpenSlot
   void Open(const PrefillTarget& target, size_t context, size_t question, size_t room);
+  // Which positions of the context a head of `evicted` holds, ascending: its entries are looked up among those of
+  // `full`, which holds all of the same context.
+  std::vector<size_t> KeptPositions(Slot evicted, Slot full, int32_t layer, int32_t head);
   // Runs one prompt whose slots are open: the logits it asked for, [tokens, vocabulary].
   std::vector<float> Prefill(const PrefillPrompt& prompt);
   // Logits of all positions, [tokens, vocabulary].
