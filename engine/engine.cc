@@ -35,13 +35,6 @@ absl::Status EngineOptions::Validate() const {
 
 namespace {
 
-absl::StatusOr<CurveSet> LoadCurves(const ModelConfig& config, const std::string& fingerprint,
-                                    const EngineOptions& options) {
-  if (!options.curves.empty()) return CurveSet::LoadFolder(options.curves, config, fingerprint);
-  if (!options.curves_root.empty()) return CurveSet::Find(options.curves_root, config, fingerprint);
-  return CurveSet();
-}
-
 // The context that will be served, or why that is impossible.
 absl::StatusOr<int32_t> ServedContext(const ModelConfig& config, const EngineOptions& options) {
   const int32_t context = options.max_context > 0 ? options.max_context : config.context_length;
@@ -77,7 +70,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const std::string& model_
                                                    heads, " (one for each kv head of each layer)"));
   }
   LUKV_ASSIGN_OR_RETURN(parts.fingerprint, ModelFingerprint(*parts.weights));
-  LUKV_ASSIGN_OR_RETURN(parts.curves, LoadCurves(config, parts.fingerprint, options));
+  LUKV_ASSIGN_OR_RETURN(parts.curves, CurveSet::Load(options.curves, options.curves_root, config, parts.fingerprint));
   LUKV_ASSIGN_OR_RETURN(Model model, Model::Load(*parts.weights, *parts.backend));
   parts.model = std::make_unique<Model>(std::move(model));
   LUKV_ASSIGN_OR_RETURN(parts.runner, ModelRunner::Create(*parts.model, *parts.backend,

@@ -356,6 +356,13 @@ absl::StatusOr<CurveSet> CurveSet::Find(const std::string& root, const ModelConf
   return CurveSet();
 }
 
+absl::StatusOr<CurveSet> CurveSet::Load(const std::string& folder, const std::string& root, const ModelConfig& config,
+                                        const std::string& fingerprint) {
+  if (!folder.empty()) return LoadFolder(folder, config, fingerprint);
+  if (!root.empty()) return Find(root, config, fingerprint);
+  return CurveSet();
+}
+
 void CurveSet::Add(BudgetCurve curve) { curves_.push_back(std::make_unique<BudgetCurve>(std::move(curve))); }
 
 const BudgetCurve* CurveSet::Get(const ScorerSettings& scorer, int32_t sink, int32_t window) const {

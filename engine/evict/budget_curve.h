@@ -66,6 +66,10 @@ class CurveSet {
   static absl::StatusOr<CurveSet> Find(const std::string& root, const ModelConfig& config,
                                        const std::string& fingerprint);
 
+  // LoadFolder if a folder is named, else Find if a root is, else nothing.
+  static absl::StatusOr<CurveSet> Load(const std::string& folder, const std::string& root, const ModelConfig& config,
+                                       const std::string& fingerprint);
+
   void Add(BudgetCurve curve);
   // Null if there is none for the scorer with exactly these settings and this protection.
   const BudgetCurve* Get(const ScorerSettings& scorer, int32_t sink, int32_t window) const;

@@ -110,9 +110,8 @@ absl::StatusOr<std::unique_ptr<EvictionPlan>> MakePlan(const BenchOptions& optio
   CurveSet curves;
   if (policy.allocator == Allocator::kLuKv) {
     LUKV_ASSIGN_OR_RETURN(const std::string fingerprint, ModelFingerprint(source));
-    LUKV_ASSIGN_OR_RETURN(curves, options.curves.empty()
-                                      ? CurveSet::Find(ShareFolder("profiles"), source.config(), fingerprint)
-                                      : CurveSet::LoadFolder(options.curves, source.config(), fingerprint));
+    LUKV_ASSIGN_OR_RETURN(curves,
+                          CurveSet::Load(options.curves, ShareFolder("profiles"), source.config(), fingerprint));
     curve = curves.Get(policy.scorer, policy.sink, policy.window);
     if (curve == nullptr) {
       return absl::InvalidArgumentError("there is no budget curve of this model (" + fingerprint + ") for " +

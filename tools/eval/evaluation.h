@@ -1,4 +1,4 @@
-// An evaluation from its request to its results: tasks x lengths x samples, all policies of a sample together.
+// All tasks at all lengths under all policies.
 #pragma once
 
 #include <atomic>
@@ -7,40 +7,44 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "engine/evict/policy.h"
-#include "tools/eval/eval_model.h"
+#include "engine/model/model_config.h"
+#include "engine/model/runner.h"
+#include "tools/eval/options.h"
 #include "tools/eval/prompt.h"
 #include "tools/eval/report.h"
+#include "tools/eval/runner_eval.h"
 #include "tools/eval/text.h"
 #include "tools/progress/progress.h"
 
 namespace lukv {
 
-struct EvaluationRequest {
-  std::vector<std::string> tasks;  // ParseTasks
-  std::vector<int32_t> lengths;    // Tokens of a sample with its answer; nll: of the context.
-  int32_t samples = 1;             // Per task and length.
-  std::vector<Policy> policies;
-  PromptStyle style = PromptStyle::kCompletion;
-  uint64_t seed = 0;
-  std::string longbench;  // Folder with the published JSONL files.
-  std::string nll_text;   // The text whose continuation is judged.
+// Pages for as many policies at once as the memory has room for. INVALID_ARGUMENT: a length that is more than the
+// model's context, or that does not fit in memory once.
+absl::StatusOr<RunnerOptions> EvalRunnerOptions(const ModelConfig& config, const EvalCommand& command);
+
+class Evaluation {
+ public:
+  // Everything must outlive it.
+  Evaluation(const EvalCommand& command, const EvalText& text, const PromptFormat& format, PolicyRunner& runner);
+
+  // Finds what is wrong with tasks, lengths and files, so that it is not found after an hour.
+  absl::Status Check() const;
+
+  // In the order of lengths, tasks, policies. `progress` counts samples. CANCELLED when the runner was stopped.
+  absl::StatusOr<std::vector<EvalResult>> Run(const std::function<void(const Progress&)>& progress);
+
+ private:
+  absl::Status RunTask(const std::string& task, int32_t length, const std::function<void()>& sample_done,
+                       std::vector<EvalResult>& results);
+  absl::Status RunNll(int32_t length, const std::function<void()>& sample_done, std::vector<EvalResult>& results);
+  absl::StatusOr<std::string> NllText() const;
+
+  const EvalCommand& command_;
+  const EvalText& text_;
+  const PromptFormat& format_;
+  PolicyRunner& runner_;
 };
-
-// Tokens of a continuation that nll judges.
-inline constexpr int32_t kContinuation = 512;
-
-// Room in tokens that the longest sample takes.
-int32_t LongestSample(const EvaluationRequest& request);
-
-// Policies by their names; a name without "@" stands for one policy per ratio. INVALID_ARGUMENT names the wrong one.
-absl::StatusOr<std::vector<Policy>> ParsePolicies(const std::vector<std::string>& names,
-                                                  const std::vector<double>& ratios);
-
-// One result per task, length and policy. `progress` counts samples. CANCELLED as the model's.
-absl::StatusOr<std::vector<EvalResult>> Evaluate(EvalModel& model, const EvaluationRequest& request,
-                                                 const EvalText& text,
-                                                 const std::function<void(const Progress&)>& progress);
 
 }  // namespace lukv

@@ -1,4 +1,4 @@
-// lukv-eval: what eviction policies cost in quality and save in memory and time.
+// lukv-eval: quality and cost of eviction policies side by side.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -7,10 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "base/file.h"
+#include "base/share_folder.h"
 #include "base/signal_thread.h"
 #include "base/status_macros.h"
+#include "base/str_cat.h"
+#include "engine/model/fingerprint.h"
+#include "engine/model/model.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "tools/eval/evaluation.h"
 #include "tools/eval/options.h"
 #include "tools/eval/plots.h"
@@ -21,28 +27,48 @@ namespace {
 
 constexpr int kInterrupted = 130;
 
-absl::Status Run(EvalCommand command, const std::atomic<bool>& stop) {
-  LUKV_ASSIGN_OR_RETURN(const EvalText text, LoadEvalText(command.data));
-  command.request.nll_text = JoinEssays(text);
-  if (!command.text.empty()) {
-    LUKV_ASSIGN_OR_RETURN(command.request.nll_text, ReadTextFile(command.text));
-  }
-  if (!command.plots.empty()) {
+// Results that cannot be written should not take an hour to find out.
+absl::Status MakeFolders(const EvalCommand& command) {
+  for (const std::filesystem::path& folder :
+       {std::filesystem::path(command.plot), std::filesystem::path(command.json).parent_path()}) {
     std::error_code error;
-    std::filesystem::create_directories(command.plots, error);
-    if (error) return absl::InvalidArgumentError(absl::StrCat("cannot make ", command.plots, ": ", error.message()));
+    if (!folder.empty()) std::filesystem::create_directories(folder, error);
+    if (error) return absl::UnavailableError(StrCat(folder.string(), ": cannot make the folder"));
   }
-  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<EvalModel> model, EvalModel::Open(command.model, stop));
-  std::vector<EvalResult> results;
-  {
-    ProgressPrinter printer("samples");
-    LUKV_ASSIGN_OR_RETURN(
-        results, Evaluate(*model, command.request, text, [&](const Progress& progress) { printer.Print(progress); }));
-  }
-  std::printf("%s", ResultsMarkdown(results).c_str());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<CurveSet> LoadCurves(const EvalCommand& command, const WeightSource& weights) {
+  LUKV_ASSIGN_OR_RETURN(const std::string fingerprint, ModelFingerprint(weights));
+  return CurveSet::Load(command.curves, ShareFolder("profiles"), weights.config(), fingerprint);
+}
+
+absl::StatusOr<std::vector<EvalResult>> Evaluate(const EvalCommand& command, const std::atomic<bool>& stop) {
+  LUKV_ASSIGN_OR_RETURN(const EvalText text, LoadEvalText(command.data));
+  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, LoadTokenizer(command.model));
+  LUKV_ASSIGN_OR_RETURN(const PromptFormat format, PromptFormat::Make(command.style, *tokenizer));
+  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> weights, OpenWeights(command.model));
+  LUKV_ASSIGN_OR_RETURN(const RunnerOptions options, EvalRunnerOptions(weights->config(), command));
+  LUKV_ASSIGN_OR_RETURN(const CurveSet curves, LoadCurves(command, *weights));
+  LUKV_ASSIGN_OR_RETURN(std::vector<EvalPolicy> policies, WithCurves(command.policies, curves));
+  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeCpuBackend({.threads = command.threads}));
+  LUKV_ASSIGN_OR_RETURN(const Model model, Model::Load(*weights, *backend));
+  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner, ModelRunner::Create(model, *backend, options));
+  PolicyRunner policy_runner(*runner, *tokenizer, std::move(policies), stop);
+  Evaluation evaluation(command, text, format, policy_runner);
+  LUKV_RETURN_IF_ERROR(evaluation.Check());
+  ProgressPrinter printer("samples");
+  return evaluation.Run([&](const Progress& progress) { printer.Print(progress); });
+}
+
+absl::Status Run(const EvalCommand& command, const std::atomic<bool>& stop) {
+  LUKV_RETURN_IF_ERROR(MakeFolders(command));
+  LUKV_ASSIGN_OR_RETURN(const std::vector<EvalResult> results, Evaluate(command, stop));
+  std::fputs(ResultsMarkdown(results).c_str(), stdout);
   std::fflush(stdout);
   if (!command.json.empty()) LUKV_RETURN_IF_ERROR(WriteWholeFile(command.json, ResultsJson(results)));
-  return command.plots.empty() ? absl::OkStatus() : WritePlots(results, command.plots);
+  if (!command.plot.empty()) LUKV_RETURN_IF_ERROR(WritePlots(results, command.plot));
+  return absl::OkStatus();
 }
 
 int Main(const EvalCommand& command) {
@@ -53,7 +79,10 @@ int Main(const EvalCommand& command) {
   });
   const absl::Status status = Run(command, stop);
   if (status.ok()) return 0;
-  if (absl::IsCancelled(status)) return kInterrupted;
+  if (absl::IsCancelled(status)) {
+    std::fputs("lukv-eval: stopped\n", stderr);
+    return kInterrupted;
+  }
   std::fprintf(stderr, "lukv-eval: %s\n", std::string(status.message()).c_str());
   return 1;
 }

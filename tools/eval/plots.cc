@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "base/file.h"
+#include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "tools/eval/tasks.h"
 
@@ -95,11 +96,7 @@ std::vector<Plot> MakePlots(std::span<const EvalResult> results) {
 
 absl::Status WritePlots(std::span<const EvalResult> results, const std::string& folder) {
   for (const Plot& plot : MakePlots(results)) {
-    const std::string path = StrCat(folder, "/", plot.file);
-    std::ofstream file(path, std::ios::binary);
-    file << ChartSvg(plot.chart);
-    file.close();
-    if (!file) return absl::UnavailableError(StrCat("cannot write ", path));
+    LUKV_RETURN_IF_ERROR(WriteWholeFile(StrCat(folder, "/", plot.file), ChartSvg(plot.chart)));
   }
   return absl::OkStatus();
 }

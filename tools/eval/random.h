@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/fnv.h"
 
 namespace lukv {
 
@@ -36,11 +37,11 @@ class Random {
   }
 
  private:
-  // FNV-1a over the name, from the seed on.
   static uint64_t Mix(uint64_t seed, std::string_view name) {
-    uint64_t hash = 0xcbf29ce484222325u ^ (seed * 0x9e3779b97f4a7c15u);
-    for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-    return hash;
+    Fnv1a64 hash;
+    hash.Add(seed);
+    hash.AddText(name);
+    return hash.value();
   }
 
   std::mt19937_64 engine_;

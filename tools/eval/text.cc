@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <unordered_map>
@@ -12,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "base/file.h"
 #include "base/quoted.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
@@ -103,10 +102,8 @@ absl::StatusOr<std::vector<TwoHopQuestion>> ReadTwoHop(const std::string& path, 
 }  // namespace
 
 absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!file) return absl::NotFoundError(StrCat("cannot read ", path));
-  return text;
+  constexpr size_t kMostBytes = size_t{256} << 20;
+  return ReadWholeFile(path, kMostBytes);
 }
 
 std::vector<std::string> SplitSentences(std::string_view text) {

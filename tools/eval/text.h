@@ -50,7 +50,7 @@ std::string JoinEssays(const EvalText& text);
 // Cut behind '.', '?' or '!' with white space after it; white space inside becomes single spaces.
 std::vector<std::string> SplitSentences(std::string_view text);
 
-// The whole file. NOT_FOUND by name.
+// The whole file, up to 256 MiB.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path);
 
 }  // namespace lukv

@@ -74,7 +74,7 @@ TEST(MakePlots, NllHasItsOwnScale) {
 // Every element is closed, in order, and text is escaped.
 void ExpectWellFormed(const std::string& svg) {
   std::vector<std::string> open;
-  const std::regex tag("<(/?)([a-z]+)((?: [a-z-]+=\"[^\"<]*\"| )*)(/?)>");
+  const std::regex tag("<(/?)([a-z]+)((?: [a-zA-Z0-9-]+=\"[^\"<]*\"| )*)(/?)>");
   std::string rest = svg;
   std::smatch match;
   std::string between;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace lukv {
@@ -19,7 +20,7 @@ EvalResult Result(const std::string& task, int32_t length, const std::string& po
           .score = score,
           .samples = 4,
           .kv_bytes_full = 10 << 20,
-          .kv_bytes_resident = static_cast<int64_t>((10 << 20) * (1 - ratio)),
+          .kv_bytes_resident = std::llround((10 << 20) * (1 - ratio)),
           .prefill_s = 1.5,
           .decode_s = 0.004};
 }
