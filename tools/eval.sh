@@ -37,7 +37,7 @@ done
 evaluate() {
   local name=$1
   shift
-  "$bin/lukv-eval" --model "$model" --threads "$threads" --policies "$policies" "$@" \
+  "$bin/lukv-eval" --model "$model" --threads "$threads" --seed 0 --policies "$policies" "$@" \
     ${json:+--json "$json/$name.json"} ${plot:+--plot "$plot"}
 }
 
