@@ -41,7 +41,8 @@ EvalProgress::~EvalProgress() {
 
 void EvalProgress::Show(int64_t done, int64_t total, const std::string& now) {
   const absl::Time time = absl::Now();
-  if (!terminal_ && done < total && time - shown_ < kBetweenLines) return;
+  if (!terminal_ && (done < total || shown_done_ == done) && time - shown_ < kBetweenLines) return;
+  shown_done_ = done;
   shown_ = time;
   const std::string line = EvalProgressLine(done, total, now, time - start_, terminal_ ? kBarWidth : 0);
   // The escape clears what a longer line left.

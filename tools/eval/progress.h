@@ -28,6 +28,7 @@ class EvalProgress {
   const bool terminal_;
   const absl::Time start_;
   absl::Time shown_ = absl::InfinitePast();
+  int64_t shown_done_ = -1;
 };
 
 }  // namespace lukv
