@@ -43,20 +43,36 @@ ChartSeries MakeSeries(const std::string& name, std::vector<std::string>& alloca
           .marker = IndexOf(allocators, name.substr(0, plus))};
 }
 
-Chart MakeChart(std::span<const EvalResult> results, std::string_view group, int32_t length) {
-  std::vector<std::string> names, tasks, allocators, scorers;
-  std::map<std::pair<std::string, double>, Mean> means;  // By policy and ratio.
+// Tasks of the group that say something of eviction; all of them if none does.
+std::vector<std::string> TasksToDraw(std::span<const EvalResult> results, std::string_view group, int32_t length,
+                                     size_t& of) {
+  std::vector<std::string> all, counting;
   for (const EvalResult& result : results) {
     if (result.length != length || PlotGroup(result.task) != group) continue;
+    IndexOf(all, result.task);
+    if (Counts(results, result.task, length)) IndexOf(counting, result.task);
+  }
+  of = all.size();
+  return counting.empty() || group == kNllTask ? all : counting;
+}
+
+Chart MakeChart(std::span<const EvalResult> results, std::string_view group, int32_t length) {
+  size_t of = 0;
+  const std::vector<std::string> tasks = TasksToDraw(results, group, length, of);
+  std::vector<std::string> names, allocators, scorers;
+  std::map<std::pair<std::string, double>, Mean> means;  // By policy and ratio.
+  for (const EvalResult& result : results) {
+    if (result.length != length || std::find(tasks.begin(), tasks.end(), result.task) == tasks.end()) continue;
     const std::string name = WithoutRatio(result);
     IndexOf(names, name);
-    IndexOf(tasks, result.task);
     means[{name, result.ratio}].Add(result.score);
   }
   Chart chart{.title = StrCat(absl::StrJoin(tasks, ", "), " at ", length, " tokens"),
               .x_label = "part of the context's KV entries removed",
               .y_label = group == kNllTask ? "negative log-likelihood, nats per token" : "score"};
   if (tasks.size() > 3) chart.title = StrCat(group, ": mean of ", tasks.size(), " tasks at ", length, " tokens");
+  if (tasks.size() < of)
+    chart.title += StrCat(" (full cache below ", kLeastFullScore, " in ", of - tasks.size(), " more)");
   double low = 1e30, high = -1e30;
   for (const std::string& name : names) {
     ChartSeries series = name == kFull ? ChartSeries{} : MakeSeries(name, allocators, scorers);

@@ -16,7 +16,7 @@ namespace {
 constexpr char kSeam[] = "<lukv:seam>";
 
 std::string Completion(const EvalSample& sample) {
-  return sample.answer_prefix.empty() ? sample.question : StrCat(sample.question, "\n", sample.answer_prefix);
+  return sample.answer_prefix.empty() ? sample.question : StrCat(sample.question, " ", sample.answer_prefix);
 }
 
 // Cuts the rendered prompt at the seam.

@@ -12,7 +12,7 @@ namespace {
 
 // The plot's frame; the legend stands to the right of it.
 constexpr double kLeft = 70, kTop = 50, kWidth = 560, kHeight = 380;
-constexpr double kLegendX = kLeft + kWidth + 24, kLegendStep = 20, kLegendWidth = 270;
+constexpr double kLegendX = kLeft + kWidth + 24, kLegendStep = 20;
 constexpr double kBottom = 60;
 
 // Okabe and Ito's colours, which stay apart for people with colour blindness; without yellow, too pale on white.
@@ -74,7 +74,7 @@ class Painter {
     std::string svg = absl::StrFormat(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
         "font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
-        kLegendX + kLegendWidth, height, kLegendX + kLegendWidth, height);
+        Width(), height, Width(), height);
     svg += Text(kLeft, kTop - 20, "start", chart_.title, "font-size=\"16\" font-weight=\"bold\"");
     svg += Axes();
     double legend_y = kTop + 8;
@@ -95,6 +95,13 @@ class Painter {
   }
 
  private:
+  double Width() const {
+    size_t longest = 0;
+    for (const ChartLevel& level : chart_.levels) longest = std::max(longest, level.name.size());
+    for (const ChartSeries& series : chart_.series) longest = std::max(longest, series.name.size());
+    constexpr double kCharacter = 7.8;  // At most, on average, in this size.
+    return kLegendX + 60 + kCharacter * static_cast<double>(longest);
+  }
   double X(double x) const { return kLeft + (x - chart_.x_min) / (chart_.x_max - chart_.x_min) * kWidth; }
   double Y(double y) const { return kTop + kHeight - (y - chart_.y_min) / (chart_.y_max - chart_.y_min) * kHeight; }
 

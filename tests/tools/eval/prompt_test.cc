@@ -25,7 +25,7 @@ TEST(PromptFormat, CompletionGoesOnFromTheText) {
   EvalSample sample = Sample();
   const SampleTokens tokens = *format.Tokenize(sample);
   EXPECT_EQ(tokenizer.Decode(tokens.context, true), "<s>A long text <|im_end|>.");
-  EXPECT_EQ(tokenizer.Decode(tokens.question, true), "\n\nWho?\nIt was");
+  EXPECT_EQ(tokenizer.Decode(tokens.question, true), "\n\nWho? It was");
   sample.answer_prefix = "";
   EXPECT_EQ(tokenizer.Decode(format.Tokenize(sample)->question, true), "\n\nWho?");
 }
@@ -45,7 +45,7 @@ TEST(PromptFormat, SomeTasksAreNeverAChat) {
   const PromptFormat format = *PromptFormat::Make(PromptStyle::kChat, tokenizer);
   EvalSample sample = Sample();
   sample.never_chat = true;
-  EXPECT_EQ(tokenizer.Decode(format.Tokenize(sample)->question, true), "\n\nWho?\nIt was");
+  EXPECT_EQ(tokenizer.Decode(format.Tokenize(sample)->question, true), "\n\nWho? It was");
 }
 
 TEST(PromptFormat, NeedsATemplateForChat) {
