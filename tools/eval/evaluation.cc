@@ -97,7 +97,7 @@ Evaluation::Evaluation(const EvalCommand& command, const EvalText& text, const P
     : command_(command), text_(text), format_(format), runner_(runner) {}
 
 absl::StatusOr<std::string> Evaluation::NllText() const {
-  if (command_.text.empty()) return JoinEssays(text_);
+  if (command_.text.empty()) return text_.chronicle;
   return ReadTextFile(command_.text);
 }
 

@@ -58,7 +58,7 @@ void AddFilesAndMachine(CLI::App& app, EvalCommand& command, RawLists& raw) {
   app.add_option("--json", command.json, "Write the results to this file");
   app.add_option("--plot", command.plot, "Draw pictures (SVG) into this folder: score over ratio");
   app.add_option("--longbench", command.longbench, "Folder with LongBench's published files (TASK.jsonl)");
-  app.add_option("--text", command.text, "Text for nll [essays that come with lukv]");
+  app.add_option("--text", command.text, "Text for nll [a story of some 5,000 tokens that comes with lukv]");
   app.add_option("--curves", command.curves,
                  "Folder with the model's budget curves [one of this model under ../share/lukv/profiles]");
   app.add_option("--data", command.data, "Folder with the texts of the samples [../share/lukv/eval]");

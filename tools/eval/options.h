@@ -23,7 +23,7 @@ struct EvalCommand {
   std::string json;       // Empty: not written.
   std::string plot;       // Folder; empty: none.
   std::string longbench;  // Folder
-  std::string text;       // Empty: the essays.
+  std::string text;       // File; empty: the chronicle.
   std::string curves;     // Folder; empty: searched for.
   std::string data;
   int32_t threads = 0;

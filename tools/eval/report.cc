@@ -118,6 +118,8 @@ std::string KeptCell(const Means& means) {
   return absl::StrFormat("%.1f MiB (%.1f%%)", means.resident / (1 << 20), 100 * means.kept);
 }
 
+std::string SampleCount(int32_t n) { return StrCat(n, n == 1 ? " sample" : " samples"); }
+
 // Policy x task at one length.
 std::string LengthTable(std::span<const EvalResult> all, int32_t length) {
   const std::vector<EvalResult> results =
@@ -150,7 +152,7 @@ std::string LengthTable(std::span<const EvalResult> all, int32_t length) {
     table.Add(std::move(row));
   }
   std::string text =
-      StrCat("### ", length, " tokens, ", results.front().samples, " samples a task\n\n", table.Markdown());
+      StrCat("### ", length, " tokens, ", SampleCount(results.front().samples), " a task\n\n", table.Markdown());
   if (marked) {
     text += StrCat("\n\\* The full cache scores below ", kLeastFullScore,
                    " here: the task says nothing of eviction and is not in the mean.\n");
@@ -170,8 +172,8 @@ std::string NllTable(std::span<const EvalResult> all) {
                absl::StrFormat("%.4f", result.kl.value_or(0)), absl::StrFormat("%.1f%%", 100 * result.top1.value_or(0)),
                KeptCell(means), absl::StrFormat("%.2f", 1e3 * result.decode_s)});
   }
-  return StrCat("### Continuation of a long text, ", results.front().samples,
-                " samples (nats per token, lower is better)\n\n", table.Markdown());
+  return StrCat("### Continuation of a long text, ", SampleCount(results.front().samples),
+                " (nats per token, lower is better)\n\n", table.Markdown());
 }
 
 // Mean over tasks and lengths that count: policy x ratio.

@@ -134,12 +134,6 @@ std::vector<std::string> SplitSentences(std::string_view text) {
   return sentences;
 }
 
-std::string JoinEssays(const EvalText& text) {
-  std::vector<std::string> essays;
-  for (const Essay& essay : text.essays) essays.push_back(absl::StrJoin(essay.paragraphs, "\n\n"));
-  return absl::StrJoin(essays, "\n\n");
-}
-
 absl::StatusOr<EvalText> LoadEvalText(const std::string& folder) {
   EvalText text;
   LUKV_ASSIGN_OR_RETURN(text.essays, ReadEssays(folder + "/essays"));
@@ -155,6 +149,7 @@ absl::StatusOr<EvalText> LoadEvalText(const std::string& folder) {
   LUKV_ASSIGN_OR_RETURN(text.adjectives, ReadWords(folder + "/adjectives.txt"));
   LUKV_ASSIGN_OR_RETURN(text.nouns, ReadWords(folder + "/nouns.txt"));
   LUKV_ASSIGN_OR_RETURN(text.passages, ReadPassages(folder + "/passages.json"));
+  LUKV_ASSIGN_OR_RETURN(text.chronicle, ReadTextFile(folder + "/chronicle.txt"));
   LUKV_ASSIGN_OR_RETURN(text.two_hop, ReadTwoHop(folder + "/two_hop.json", text.passages));
   return text;
 }

@@ -39,13 +39,11 @@ struct EvalText {
   std::vector<std::string> nouns;
   std::vector<Passage> passages;
   std::vector<TwoHopQuestion> two_hop;
+  std::string chronicle;  // One long story whose end needs its beginning; for nll.
 };
 
 // NOT_FOUND or INVALID_ARGUMENT with the file at fault.
 absl::StatusOr<EvalText> LoadEvalText(const std::string& folder);
-
-// The essays as one text, a blank line between paragraphs.
-std::string JoinEssays(const EvalText& text);
 
 // Cut behind '.', '?' or '!' with white space after it; white space inside becomes single spaces.
 std::vector<std::string> SplitSentences(std::string_view text);

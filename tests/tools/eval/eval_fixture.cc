@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_join.h"
 
 namespace lukv {
 
@@ -55,6 +56,8 @@ std::string WordTokenizer::Decode(std::span<const TokenId> ids, bool special) co
   for (const TokenId id : ids) text += Piece(id, special);
   return text;
 }
+
+std::string JoinEssays(const EvalText& text) { return absl::StrJoin(text.essay_sentences, " "); }
 
 size_t CountOf(const std::string& text, const std::string& part) {
   size_t n = 0;

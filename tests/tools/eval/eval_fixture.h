@@ -39,6 +39,9 @@ class WordTokenizer final : public Tokenizer {
   mutable std::map<std::string, TokenId> ids_;
 };
 
+// All essays as one text.
+std::string JoinEssays(const EvalText& text);
+
 // Non-overlapping occurrences.
 size_t CountOf(const std::string& text, const std::string& part);
 
