@@ -48,18 +48,19 @@ server=$(address listen)
 metrics=$(address metrics)
 "$bin/lukv-client" health --server "$server" >&2
 
-# A real long text that is at hand: the licence of this repository, about 2,200 tokens. It is the context: compressed
-# head by head while it is prefilled, before the question is seen.
+# A long text that is at hand: the chronicle of a village, about 5,800 tokens. It is the context: compressed head by head
+# while it is prefilled, before the question is seen. Its answer stands in the text's second paragraph.
+context=$root/tools/eval/data/chronicle.txt
 question='
 
-Question: What does the license allow in section 4, Redistribution?
-Answer: You may reproduce and distribute copies of the'
+Question: How far is it from Embry to Carrow by the cart road?
+Answer: From Embry to Carrow it is nine miles on foot and'
 ask() {
-  say "asking about the Apache licence ($(wc -w <"$root/LICENSE") words): $1"
+  say "asking about a chronicle of $(wc -w <"$context") words: $1"
   shift
   printf '%s' "${question#$'\n\n'}"
-  "$bin/lukv-client" --server "$server" --context-file "$root/LICENSE" --prompt "$question" --max-tokens 40 \
-    --temperature 0 --stop $'\n\n' --stream "$@"
+  "$bin/lukv-client" --server "$server" --context-file "$context" --prompt "$question" --max-tokens 16 \
+    --temperature 0 --stop $'\n' --stream "$@"
 }
 ask "full cache" --policy full
 ask "the server's default, four fifths of the cache evicted"
