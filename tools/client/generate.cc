@@ -136,9 +136,10 @@ std::string EvictionSummary(const v1::Usage& usage) {
     least = std::min(least, layer.min());
     most = std::max(most, layer.max());
   }
-  return absl::StrFormat("%s: of %d context tokens a kv head keeps %.0f on average (%d to %d); %.2f MiB freed, chosen in %.3f s",
-                         usage.policy(), usage.context_tokens(), mean, least, most,
-                         static_cast<double>(usage.kv_bytes_freed()) / (1 << 20), usage.eviction_seconds());
+  return absl::StrFormat(
+      "%s: of %d context tokens a kv head keeps %.0f on average (%d to %d); %.2f MiB freed, chosen in %.3f s",
+      usage.policy(), usage.context_tokens(), mean, least, most,
+      static_cast<double>(usage.kv_bytes_freed()) / (1 << 20), usage.eviction_seconds());
 }
 
 }  // namespace
