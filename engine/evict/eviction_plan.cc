@@ -12,6 +12,13 @@
 namespace lukv {
 namespace {
 
+// One layer's part of [n_layers * n_kv_heads].
+template <typename T>
+std::span<T> OfLayer(std::span<T> all, int32_t layer, const KvGeometry& geometry) {
+  const size_t heads = static_cast<size_t>(geometry.n_kv_heads);
+  return all.subspan(static_cast<size_t>(layer) * heads, heads);
+}
+
 // What a policy's budget comes to for a context: the part that goes, and the mean that stays in each head.
 struct Target {
   double ratio = 0;
@@ -111,9 +118,7 @@ absl::StatusOr<EvictionPlan> EvictionPlan::Make(const Policy& policy, int32_t n_
   }
   if (target.ratio <= 0) return plan;
   for (int32_t layer = 0; layer < geometry.n_layers; ++layer) {
-    const std::span<int32_t> budgets =
-        std::span<int32_t>(plan.budgets_)
-            .subspan(static_cast<size_t>(layer * geometry.n_kv_heads), static_cast<size_t>(geometry.n_kv_heads));
+    const std::span<int32_t> budgets = OfLayer(std::span<int32_t>(plan.budgets_), layer, geometry);
     switch (policy.allocator) {
       case Allocator::kUniform:
       case Allocator::kAdaKv:
@@ -141,8 +146,7 @@ absl::StatusOr<EvictionPlan> EvictionPlan::Make(const Policy& policy, int32_t n_
 }
 
 std::span<const int32_t> EvictionPlan::layer_budgets(int32_t layer) const {
-  return budgets().subspan(static_cast<size_t>(layer * geometry_.n_kv_heads),
-                           static_cast<size_t>(geometry_.n_kv_heads));
+  return OfLayer(budgets(), layer, geometry_);
 }
 
 uint32_t EvictionPlan::PagesFor(int32_t more) const {
