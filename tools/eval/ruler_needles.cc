@@ -41,7 +41,7 @@ std::string DrawOne(NeedleKind kind, const EvalText& text, Random& random) {
 // Keys and values that were not drawn before.
 class Drawer {
  public:
-  Drawer(const EvalText& text, Random random) : text_(&text), random_(std::move(random)) {}
+  Drawer(const EvalText& text, Random random) : text_(&text), random_(random) {}
 
   std::string Draw(NeedleKind kind) {
     while (true) {
@@ -144,6 +144,7 @@ void Ask(const std::vector<std::string>& keys, EvalSample& sample, const NeedleT
 std::vector<int32_t> DrawDepths(int32_t n, Random& random) {
   LUKV_CHECK(n <= kDepths);
   std::vector<int32_t> depths;
+  depths.reserve(kDepths);
   for (int32_t i = 0; i < kDepths; ++i) {
     depths.push_back(static_cast<int32_t>(std::lround(i * 100.0 / (kDepths - 1))));
   }

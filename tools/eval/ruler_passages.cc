@@ -63,7 +63,7 @@ std::string Context(const Documents& documents, int32_t size, Random random) {
 
 SampleFamily PassageFamily(bool two_hop, int32_t index, const EvalText& text, Random order, Random random) {
   EvalSample sample;
-  Documents documents = Ask(two_hop, index, text, std::move(order), sample);
+  Documents documents = Ask(two_hop, index, text, order, sample);
   random.Shuffle(documents.others);
   // Long contexts need more documents than there are passages: the essays' paragraphs, which answer no question.
   std::vector<std::string> more;

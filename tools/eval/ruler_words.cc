@@ -32,7 +32,8 @@ constexpr Repeats kShortExample = {.common = 3, .other = 1, .other_words = 10};
 // The first kCommonWords of `words` are the common ones.
 std::string WordList(const std::vector<std::string>& words, const Repeats& repeats, Random random) {
   std::vector<std::string> list;
-  for (size_t w = 0; w < static_cast<size_t>(kCommonWords + repeats.other_words); ++w) {
+  const size_t n_words = size_t{kCommonWords} + static_cast<size_t>(repeats.other_words);
+  for (size_t w = 0; w < n_words; ++w) {
     const int32_t n = w < kCommonWords ? repeats.common : repeats.other;
     list.insert(list.end(), static_cast<size_t>(n), words[w]);
   }

@@ -94,7 +94,7 @@ TEST_F(RunnerEval, CountsThePagesOfContextAndQuestion) {
   const std::vector<PolicyAnswer> answers = Answer(test);
   const ModelConfig& config = test.runner().config();
   const int64_t page_bytes = ModelRunner::PageBytes(config, DType::kF32, kPageTokens);
-  const int64_t heads = config.n_layers * config.n_kv_heads;
+  const int64_t heads = int64_t{config.n_layers} * config.n_kv_heads;
   for (const PolicyAnswer& answer : answers) EXPECT_EQ(answer.cost.kv_bytes_full, 12 * heads * page_bytes);  // 91 of 8
   EXPECT_EQ(answers[0].cost.kv_bytes_resident, answers[0].cost.kv_bytes_full);
   EXPECT_EQ(answers[1].cost.kv_bytes_resident, answers[0].cost.kv_bytes_full);
