@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # What eviction costs and saves on the demo model, as Markdown tables: RULER's needle tasks, the likelihood of a long
-# text's continuation, and speed and memory at 7,900 tokens. Some twenty minutes on 2 cores; --quick: some three.
+# text's continuation, and speed and memory at 7,900 tokens. Some ten minutes on 2 cores; --quick: some three.
 # usage: tools/eval.sh [--quick] [--threads N] [--json DIR] [--plot DIR]
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/tools/common.sh"
 
-samples=6
+samples=3
 runs=5
 threads=$(nproc)
 json=
