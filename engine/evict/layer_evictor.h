@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -17,7 +16,6 @@ namespace lukv {
 
 // What of a model scorers have to know.
 struct ScorerModel {
-  int32_t n_layers = 0;
   int32_t n_heads = 0;
   int32_t n_kv_heads = 0;
   int32_t head_dim = 0;
