@@ -24,7 +24,7 @@ struct Matrix {
 
   // REQUIRES: T is the C++ type of dtype.
   template <typename T>
-  T* row(int64_t r) const {
+  constexpr T* row(int64_t r) const {
     return static_cast<T*>(data) + r * stride;
   }
 };
@@ -42,7 +42,7 @@ struct ConstMatrix {
       : data(m.data), dtype(m.dtype), rows(m.rows), cols(m.cols), stride(m.stride) {}  // NOLINT
 
   template <typename T>
-  const T* row(int64_t r) const {
+  constexpr const T* row(int64_t r) const {
     return static_cast<const T*>(data) + r * stride;
   }
 };
