@@ -6,20 +6,13 @@
 #include <utility>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/op_context.h"
 
 #ifdef LUKV_CUDA_EMULATED
 #include "kernels/emulator/launch.h"
 #endif
 
-#define LUKV_CUDA_RETURN_IF_ERROR(expression)                                                      \
-  do {                                                                                             \
-    if (const cudaError_t lukv_error = (expression); lukv_error != cudaSuccess) return lukv_error; \
-  } while (false)
-
 namespace lukv::cuda {
-
-// Shared memory that a kernel may ask for without saying so first.
-inline constexpr size_t kPlainSharedBytes = 48 * 1024;
 
 // kernel<<<grid, block, shared_bytes, stream>>>(args...). The arguments are copied before it returns. A grid without
 // blocks is a mistake of the caller (cudaErrorInvalidConfiguration).

@@ -1,12 +1,20 @@
-// What an op's host side needs beside its arguments.
+// What an op's host side needs beside its arguments. For host code: kernel files include launch.h.
 #pragma once
+
+#include <cuda_runtime_api.h>
 
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cuda/launch.h"
+#define LUKV_CUDA_RETURN_IF_ERROR(expression)                                                      \
+  do {                                                                                             \
+    if (const cudaError_t lukv_error = (expression); lukv_error != cudaSuccess) return lukv_error; \
+  } while (false)
 
 namespace lukv::cuda {
+
+// Shared memory that a kernel may ask for without saying so first.
+inline constexpr size_t kPlainSharedBytes = 48 * 1024;
 
 // Device memory for an op's intermediate results: the stream runs ops one after the other, so they share it. Grows when
 // an op asks for more than there was so far (which waits for the stream, and fails while a graph is being captured).

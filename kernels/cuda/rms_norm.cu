@@ -1,4 +1,5 @@
 #include "kernels/cuda/dispatch.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 
 namespace lukv::cuda {
