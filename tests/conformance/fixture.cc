@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/check.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/device.h"
 #include "kernels/float16.h"
 
 namespace lukv::conformance {
@@ -29,6 +30,16 @@ void AddCpu(std::string name, CpuCompute compute, double activation_error, std::
   cases.push_back(std::move(c));
 }
 
+// Of the CUDA module that LUKV_CUDA_LIBRARY names.
+void AddCuda(std::string name, DType activations, double tolerance, std::vector<BackendCase>& cases) {
+  cases.push_back(
+      {.name = std::move(name),
+       .make = [activations](int) { return MakeBackend({.device = "cuda", .cuda = {.activations = activations}}); },
+       .tolerance = tolerance,
+       .bf16_attention_error = 0x1p-8 + tolerance,  // Softmax weights are rounded to 8 bits.
+       .activation_error = 0});
+}
+
 uint32_t PoolPages(const WorldShape& shape, const std::vector<std::vector<int32_t>>& kept, int32_t room) {
   uint32_t pages = 3;
   for (const auto& slot : kept) {
@@ -48,8 +59,13 @@ int32_t MaxEntries(const std::vector<std::vector<int32_t>>& kept, int32_t room) 
 const std::vector<BackendCase>& Backends() {
   static const auto* const available = [] {
     auto* list = new std::vector<BackendCase>;
-    AddCpu("cpu_f32", CpuCompute::kF32, 0, *list);
-    AddCpu("cpu_int8", CpuCompute::kInt8, 0.004, *list);  // Off by half a step of 1 / 127.
+    if (std::getenv("LUKV_CUDA_LIBRARY") != nullptr) {
+      AddCuda("cuda_f32", DType::kF32, 4e-6, *list);
+      AddCuda("cuda_bf16", DType::kBF16, 0x1p-8, *list);  // Results and dense weights are rounded to 8 bits.
+    } else {
+      AddCpu("cpu_f32", CpuCompute::kF32, 0, *list);
+      AddCpu("cpu_int8", CpuCompute::kInt8, 0.004, *list);  // Off by half a step of 1 / 127.
+    }
     return list;
   }();
   return *available;

@@ -34,7 +34,8 @@ struct BackendCase {
   double activation_error = 0;
 };
 
-// Those that this machine can make. That the others are refused as they should be is a test of its own.
+// Those that this machine can make: of the CPU or, where LUKV_CUDA_LIBRARY names a module, of that CUDA device alone.
+// That the others are refused as they should be is a test of its own.
 const std::vector<BackendCase>& Backends();
 
 // Deterministic numbers of a rough bell shape, |x| < 3, with mean `mean`.
