@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/kv/device_page_table.h"
 #include "engine/kv/head_page_table.h"
 #include "engine/kv/page_pool.h"
 #include "kernels/backend.h"
@@ -173,7 +174,6 @@ class PagedWorld {
   size_t row_bytes() const;
 
  private:
-  void UploadTable();
   size_t Index(int32_t slot, int32_t layer, int32_t head) const;
   PageLease Take(uint32_t n);
 
@@ -184,10 +184,7 @@ class PagedWorld {
   std::vector<PageLease> strangers_;  // Pages of others, so that ours do not follow each other.
   GuardedBuffer store_;
   std::vector<oracle::HeadEntries> entries_;  // [slots, layers, kv heads]
-  std::unique_ptr<DeviceArray<PageId>> arena_;
-  std::unique_ptr<DeviceArray<uint32_t>> offset_;
-  std::unique_ptr<DeviceArray<int32_t>> kept_;
-  std::unique_ptr<DeviceArray<int32_t>> generated_;
+  DevicePageTable device_table_;
 };
 
 std::string BackendCaseName(const testing::TestParamInfo<BackendCase>& info);
