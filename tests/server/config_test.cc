@@ -62,7 +62,7 @@ TEST_F(ConfigTest, HasDefaults) {
   EXPECT_EQ(config.network.max_message_bytes, 64 << 20);
   EXPECT_EQ(config.engine.kv_memory_bytes, int64_t{2} << 30);
   EXPECT_EQ(config.engine.kv_dtype, DType::kBF16);
-  EXPECT_EQ(config.backend.cpu.compute, CpuCompute::kInt8);
+  EXPECT_EQ(config.device.cpu.compute, CpuCompute::kInt8);
   EXPECT_EQ(config.log_level, LogLevel::kInfo);
   EXPECT_EQ(config.eviction.policy, "auto");
   EXPECT_EQ(config.eviction.tail, 128);
@@ -120,10 +120,10 @@ TEST_F(ConfigTest, TakesFlags) {
                                       "55"});
   EXPECT_EQ(config.network.listen, "127.0.0.1:0");
   EXPECT_EQ(config.network.metrics_listen, "");
-  EXPECT_EQ(config.backend.cpu.threads, 3);
+  EXPECT_EQ(config.device.cpu.threads, 3);
   EXPECT_EQ(config.engine.kv_memory_bytes, 1'500'000'000);
   EXPECT_EQ(config.engine.kv_dtype, DType::kF32);
-  EXPECT_EQ(config.backend.cpu.compute, CpuCompute::kF32);
+  EXPECT_EQ(config.device.cpu.compute, CpuCompute::kF32);
   EXPECT_EQ(config.engine.max_sequences, 5);
   EXPECT_EQ(config.network.drain_timeout, absl::Seconds(90));
   EXPECT_EQ(config.network.max_message_bytes, 1 << 20);
