@@ -195,4 +195,13 @@ absl::Status Backend::GatherRows(const GatherRowsArgs& args) {
   return args.out.rows == 0 ? absl::OkStatus() : DoGatherRows(args);
 }
 
+absl::Status Backend::Scatter(const ScatterArgs& args) {
+  Checks checks("Scatter");
+  checks.NotNegative(args.n_updates, "n_updates");
+  checks.Require(args.n_updates <= 0 || args.to != nullptr, "to", "is null");
+  checks.Require(args.n_updates <= 0 || args.updates != nullptr, "updates", "is null");
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.n_updates == 0 ? absl::OkStatus() : DoScatter(args);
+}
+
 }  // namespace lukv

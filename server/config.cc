@@ -9,7 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "base/share_folder.h"
+#include "base/installation.h"
 #include "base/status_macros.h"
 
 namespace lukv {

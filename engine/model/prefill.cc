@@ -218,12 +218,13 @@ absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int3
     const int32_t first = std::max(begin, prompt.question_row);
     const int32_t last = std::min(end, prompt.question_row + prompt.question);
     if (first >= last || prompt.dropped()) continue;
-    LUKV_RETURN_IF_ERROR(AppendQuestion(group, prompt, first, last, begin));
+    LUKV_ASSIGN_OR_RETURN(const PageTableView table, TableUpTo(prompt, last - prompt.question_row));
+    LUKV_RETURN_IF_ERROR(AppendQuestion(group, prompt, table, first, last, begin));
     // As for contexts; a context's tokens come before the question's in logits_from.
     const int32_t logits_row = prompt.question_row + std::max(0, prompt.logits_from - prompt.context);
     const int32_t wanted = last_layer ? std::max(first, logits_row) : first;
     if (wanted >= last) continue;
-    LUKV_RETURN_IF_ERROR(AttendPages(group, prompt, wanted, last, begin));
+    LUKV_RETURN_IF_ERROR(AttendPages(group, prompt, table, wanted, last, begin));
     if (last_layer) LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sink));
   }
   if (last_layer) return absl::OkStatus();
@@ -232,13 +233,17 @@ absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int3
 }
 
 // The table counts a prompt's whole question from the start; a chunk sees the entries up to its own last.
-PageTableView ModelRunner::TableUpTo(const PrefillGroup::Prompt& prompt, int32_t question_entries) {
-  PageTableView view = table_->View();
-  generated_.assign(view.generated, view.generated + view.n_slots);
+absl::StatusOr<PageTableView> ModelRunner::TableUpTo(const PrefillGroup::Prompt& prompt, int32_t question_entries) {
+  LUKV_RETURN_IF_ERROR(device_table_->Update());
+  std::vector<int32_t> generated;
+  for (int32_t slot = 0; slot < table_->n_slots(); ++slot) generated.push_back(table_->generated(Slot{slot}));
   for (const PrefillTarget& target : prompt.targets) {
-    generated_[static_cast<size_t>(Value(target.slot))] -= prompt.question - question_entries;
+    generated[static_cast<size_t>(Value(target.slot))] -= prompt.question - question_entries;
   }
-  view.generated = generated_.data();
+  LUKV_RETURN_IF_ERROR(
+      backend_.CopyToDevice(question_generated_.data(), generated.data(), generated.size() * sizeof(int32_t)));
+  PageTableView view = device_table_->view();
+  view.generated = question_generated_.as<int32_t>();
   return view;
 }
 
@@ -252,10 +257,9 @@ absl::StatusOr<SequenceRows> ModelRunner::QuestionRows(Slot slot, int32_t n_rows
       .slots = question_slot_.as<int32_t>(), .row_start = question_rows_.as<int32_t>(), .n_sequences = 1};
 }
 
-absl::Status ModelRunner::AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, int32_t first,
-                                         int32_t last, int32_t chunk_begin) {
+absl::Status ModelRunner::AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt,
+                                         const PageTableView& table, int32_t first, int32_t last, int32_t chunk_begin) {
   const LayerWeights& weights = model_.layers[static_cast<size_t>(group.layer_)];
-  const PageTableView table = TableUpTo(prompt, last - prompt.question_row);
   for (const PrefillTarget& target : prompt.targets) {
     LUKV_ASSIGN_OR_RETURN(const SequenceRows sequences, QuestionRows(target.slot, last - first));
     LUKV_RETURN_IF_ERROR(backend_.Append({.qkv = SplitArgs(weights, group.device_positions_.as<Position>() + first,
@@ -269,9 +273,8 @@ absl::Status ModelRunner::AppendQuestion(const PrefillGroup& group, const Prefil
 }
 
 // Attention of rows [first, last); all targets hold the same, so one is asked.
-absl::Status ModelRunner::AttendPages(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, int32_t first,
-                                      int32_t last, int32_t chunk_begin) {
-  const PageTableView table = TableUpTo(prompt, last - prompt.question_row);
+absl::Status ModelRunner::AttendPages(const PrefillGroup& group, const PrefillGroup::Prompt& prompt,
+                                      const PageTableView& table, int32_t first, int32_t last, int32_t chunk_begin) {
   LUKV_ASSIGN_OR_RETURN(const SequenceRows sequences, QuestionRows(prompt.targets.front().slot, last - first));
   const int64_t begin = first - chunk_begin;
   const int64_t end = last - chunk_begin;
@@ -357,13 +360,14 @@ absl::Status ModelRunner::CompactInto(const PrefillGroup& group, const PrefillGr
                                       const KeptRows* kept) {
   const std::vector<int32_t> all(static_cast<size_t>(config().n_kv_heads), prompt.context);
   table_->SetKept(slot, group.layer_, kept != nullptr ? kept->counts : all);
+  LUKV_RETURN_IF_ERROR(device_table_->Update());
   return backend_.Compact({.staging = Staging(group),
                            .context_row = prompt.context_row,
                            .kept_rows = kept != nullptr ? kept->rows : nullptr,
                            .kept_offset = kept != nullptr ? kept->offset : nullptr,
                            .slot = Value(slot),
                            .layer = group.layer_,
-                           .table = table_->View(),
+                           .table = device_table_->view(),
                            .pages = Pages()});
 }
 

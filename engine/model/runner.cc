@@ -46,6 +46,7 @@ absl::Status ModelRunner::AllocateBuffers() {
   table_ = std::make_unique<HeadPageTable>(
       KvGeometry{.n_layers = c.n_layers, .n_kv_heads = c.n_kv_heads, .page_tokens = options_.page_tokens},
       options_.n_slots, options_.max_context);
+  LUKV_ASSIGN_OR_RETURN(device_table_, DevicePageTable::Make(*table_, backend_));
 
   // Logits rows are wide: a batch needs one per slot; runs that want the logits of every token get them in blocks.
   constexpr int64_t kLogitsBlock = 32;
@@ -69,6 +70,7 @@ absl::Status ModelRunner::AllocateBuffers() {
   LUKV_RETURN_IF_ERROR(allocate(step_row_start_, options_.n_slots + 1, sizeof(int32_t)));
   LUKV_RETURN_IF_ERROR(allocate(question_rows_, 2, sizeof(int32_t)));
   LUKV_RETURN_IF_ERROR(allocate(question_slot_, 1, sizeof(int32_t)));
+  LUKV_RETURN_IF_ERROR(allocate(question_generated_, options_.n_slots, sizeof(int32_t)));
   host_logits_.resize(static_cast<size_t>(max_logit_rows_ * c.vocabulary));
 
   // In a decode step every sequence has one row, so the row starts never change.
@@ -233,6 +235,7 @@ absl::StatusOr<std::span<const float>> ModelRunner::Decode(std::span<const Decod
     positions.push_back(row.position);
   }
   const int64_t n = static_cast<int64_t>(rows.size());
+  LUKV_RETURN_IF_ERROR(device_table_->Update());
   LUKV_RETURN_IF_ERROR(backend_.CopyToDevice(step_ids_.data(), ids.data(), rows.size() * sizeof(int32_t)));
   LUKV_RETURN_IF_ERROR(backend_.CopyToDevice(step_slots_.data(), slots.data(), rows.size() * sizeof(int32_t)));
   LUKV_RETURN_IF_ERROR(backend_.CopyToDevice(step_positions_.data(), positions.data(), rows.size() * sizeof(Position)));
@@ -247,13 +250,13 @@ absl::StatusOr<std::span<const float>> ModelRunner::Decode(std::span<const Decod
     LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x));
     LUKV_RETURN_IF_ERROR(backend_.Append({.qkv = SplitArgs(weights, step_positions_.as<Position>(), 0, n),
                                           .sequences = sequences,
-                                          .table = table_->View(),
+                                          .table = device_table_->view(),
                                           .layer = layer,
                                           .pages = Pages()}));
     LUKV_RETURN_IF_ERROR(backend_.PagedAttention({.q = Rows(q_, n, config().q_features()),
                                                   .n_heads = config().n_heads,
                                                   .sequences = sequences,
-                                                  .table = table_->View(),
+                                                  .table = device_table_->view(),
                                                   .layer = layer,
                                                   .pages = Pages(),
                                                   .scale = scale_,
@@ -273,7 +276,7 @@ absl::Status ModelRunner::Observe(const DecodeObserver& observer, int32_t layer,
   LUKV_RETURN_IF_ERROR(backend_.PagedAttentionWeights({.q = Rows(q_, rows, config().q_features()),
                                                        .n_heads = config().n_heads,
                                                        .sequences = sequences,
-                                                       .table = table_->View(),
+                                                       .table = device_table_->view(),
                                                        .layer = layer,
                                                        .pages = Pages(),
                                                        .scale = scale_,

@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/kv/device_page_table.h"
 #include "engine/kv/head_page_table.h"
 #include "engine/kv/page_pool.h"
 #include "engine/model/model.h"
@@ -104,11 +106,11 @@ class ModelRunner {
   // Prefill (prefill.cc). Rows [begin, end) of the group, all of contexts or all of questions.
   absl::Status ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink);
   absl::Status QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink);
-  absl::Status AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, int32_t first,
-                              int32_t last, int32_t chunk_begin);
-  absl::Status AttendPages(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, int32_t first, int32_t last,
-                           int32_t chunk_begin);
-  PageTableView TableUpTo(const PrefillGroup::Prompt& prompt, int32_t question_entries);
+  absl::Status AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, const PageTableView& table,
+                              int32_t first, int32_t last, int32_t chunk_begin);
+  absl::Status AttendPages(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, const PageTableView& table,
+                           int32_t first, int32_t last, int32_t chunk_begin);
+  absl::StatusOr<PageTableView> TableUpTo(const PrefillGroup::Prompt& prompt, int32_t question_entries);
   absl::StatusOr<SequenceRows> QuestionRows(Slot slot, int32_t n_rows);
   absl::Status AttendContext(const PrefillGroup& group, std::span<const PrefillSegment> segments, int64_t rows);
   absl::Status Observe(const DecodeObserver& observer, int32_t layer, const SequenceRows& sequences);
@@ -136,26 +138,27 @@ class ModelRunner {
   DeviceBuffer page_store_;
   std::unique_ptr<PagePool> pool_;
   std::unique_ptr<HeadPageTable> table_;
+  std::optional<DevicePageTable> device_table_;
 
   // Work space of one chunk or one decode step, [max_rows_, ...].
   const int64_t max_rows_;
-  DeviceBuffer x_;               // [hidden], decode's residual stream
-  DeviceBuffer normed_;          // [hidden]
-  DeviceBuffer qkv_;             // [(n_heads + 2 * n_kv_heads) * head_dim]
-  DeviceBuffer q_;               // [n_heads * head_dim]
-  DeviceBuffer attention_;       // [n_heads * head_dim]
-  DeviceBuffer gate_up_;         // [2 * ffn]
-  DeviceBuffer activated_;       // [ffn]
-  DeviceBuffer logits_;          // [max_logit_rows_, vocabulary], f32
-  DeviceBuffer step_ids_;        // [n_slots] of the decode step
-  DeviceBuffer step_positions_;  // [n_slots]
-  DeviceBuffer step_slots_;      // [n_slots]
-  DeviceBuffer step_row_start_;  // [n_slots + 1]; row i is sequence i
-  DeviceBuffer question_rows_;   // [2]: row starts of one question's rows
-  DeviceBuffer question_slot_;   // [1]
+  DeviceBuffer x_;                   // [hidden], decode's residual stream
+  DeviceBuffer normed_;              // [hidden]
+  DeviceBuffer qkv_;                 // [(n_heads + 2 * n_kv_heads) * head_dim]
+  DeviceBuffer q_;                   // [n_heads * head_dim]
+  DeviceBuffer attention_;           // [n_heads * head_dim]
+  DeviceBuffer gate_up_;             // [2 * ffn]
+  DeviceBuffer activated_;           // [ffn]
+  DeviceBuffer logits_;              // [max_logit_rows_, vocabulary], f32
+  DeviceBuffer step_ids_;            // [n_slots] of the decode step
+  DeviceBuffer step_positions_;      // [n_slots]
+  DeviceBuffer step_slots_;          // [n_slots]
+  DeviceBuffer step_row_start_;      // [n_slots + 1]; row i is sequence i
+  DeviceBuffer question_rows_;       // [2]: row starts of one question's rows
+  DeviceBuffer question_slot_;       // [1]
+  DeviceBuffer question_generated_;  // [n_slots]: the table's, as a question's chunk sees it.
   int64_t max_logit_rows_ = 0;
   std::vector<float> host_logits_;
-  std::vector<int32_t> generated_;  // [n_slots]: the table's, as a question's chunk sees it.
 };
 
 }  // namespace lukv

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/kv/device_page_table.h"
 #include "engine/kv/head_page_table.h"
 #include "engine/kv/page_pool.h"
 #include "kernels/backend.h"
@@ -34,7 +35,8 @@ struct BackendCase {
   double activation_error = 0;
 };
 
-// Those that this machine can make. That the others are refused as they should be is a test of its own.
+// Those that this machine can make: of the CPU or, where LUKV_CUDA_LIBRARY names a module, of that CUDA device alone.
+// That the others are refused as they should be is a test of its own.
 const std::vector<BackendCase>& Backends();
 
 // Deterministic numbers of a rough bell shape, |x| < 3, with mean `mean`.
@@ -172,7 +174,6 @@ class PagedWorld {
   size_t row_bytes() const;
 
  private:
-  void UploadTable();
   size_t Index(int32_t slot, int32_t layer, int32_t head) const;
   PageLease Take(uint32_t n);
 
@@ -183,10 +184,7 @@ class PagedWorld {
   std::vector<PageLease> strangers_;  // Pages of others, so that ours do not follow each other.
   GuardedBuffer store_;
   std::vector<oracle::HeadEntries> entries_;  // [slots, layers, kv heads]
-  std::unique_ptr<DeviceArray<PageId>> arena_;
-  std::unique_ptr<DeviceArray<uint32_t>> offset_;
-  std::unique_ptr<DeviceArray<int32_t>> kept_;
-  std::unique_ptr<DeviceArray<int32_t>> generated_;
+  DevicePageTable device_table_;
 };
 
 std::string BackendCaseName(const testing::TestParamInfo<BackendCase>& info);

@@ -14,7 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/settings.h"
-#include "base/share_folder.h"
+#include "base/installation.h"
 #include "base/status_macros.h"
 #include "engine/evict/budget_curve.h"
 #include "engine/evict/eviction_plan.h"

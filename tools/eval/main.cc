@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/file.h"
-#include "base/share_folder.h"
+#include "base/installation.h"
 #include "base/signal_thread.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"

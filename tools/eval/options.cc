@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
-#include "base/share_folder.h"
+#include "base/installation.h"
 #include "base/str_cat.h"
 #include "tools/eval/policies.h"
 #include "tools/eval/tasks.h"

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "absl/strings/ascii.h"
-#include "base/share_folder.h"
+#include "base/installation.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "engine/evict/policy.h"
