@@ -22,6 +22,11 @@ HeadPageTable::HeadPageTable(const KvGeometry& geometry, int32_t n_slots, int32_
   std::fill(words_.get(), words_.get() + arena_, 0);
 }
 
+size_t HeadPageTable::WordsFor(const KvGeometry& geometry, int32_t n_slots, int32_t max_entries) {
+  const size_t heads = static_cast<size_t>(n_slots) * static_cast<size_t>(geometry.heads());
+  return static_cast<size_t>(n_slots) + heads * (2 + size_t{geometry.PagesFor(max_entries)});
+}
+
 HeadPageTable::~HeadPageTable() {
   for (const SlotState& slot : slots_) LUKV_CHECK(!slot.in_use);
 }

@@ -80,7 +80,8 @@ class HeadPageTable {
 
   // The table is one array of words. As a view of such an array, here or on a device:
   PageTableView View(const uint32_t* words) const;
-  size_t n_words() const { return arena_ + static_cast<size_t>(n_slots()) * slot_stride_; }
+  size_t n_words() const { return WordsFor(geometry_, n_slots(), max_entries_); }
+  static size_t WordsFor(const KvGeometry& geometry, int32_t n_slots, int32_t max_entries);
   // Words that changed since ForgetChanges, with their values of now; each index once.
   std::vector<ScatterUpdate> Changes();
   void ForgetChanges() { changes_.clear(); }

@@ -158,7 +158,7 @@ Matrix ModelRunner::Hidden(const PrefillGroup& group, int32_t begin, int32_t end
 absl::Status ModelRunner::ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink) {
   const LayerWeights& weights = model_.layers[static_cast<size_t>(group.layer_)];
   const Matrix x = Hidden(group, begin, end);
-  LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x));
+  LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x, RowClass::kPrefill));
   const QkvArgs qkv = SplitArgs(weights, group.device_positions_.as<Position>() + begin, 0, x.rows);
   LUKV_RETURN_IF_ERROR(backend_.RopeStage({.qkv = qkv, .staging = Staging(group), .staging_row = begin}));
 
@@ -193,8 +193,8 @@ absl::Status ModelRunner::ContextChunk(PrefillGroup& group, int32_t begin, int32
   }
   if (last_layer) return absl::OkStatus();
   LUKV_RETURN_IF_ERROR(AttendContext(group, segments, x.rows));
-  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x));
-  return Mlp(weights, x);
+  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x, RowClass::kPrefill));
+  return Mlp(weights, x, RowClass::kPrefill);
 }
 
 absl::Status ModelRunner::AttendContext(const PrefillGroup& group, std::span<const PrefillSegment> segments,
@@ -212,7 +212,7 @@ absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int3
   const LayerWeights& weights = model_.layers[static_cast<size_t>(group.layer_)];
   const Matrix x = Hidden(group, begin, end);
   const bool last_layer = group.layer_ + 1 == group.n_layers_;
-  LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x));
+  LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x, RowClass::kPrefill));
   for (size_t p = 0; p < group.prompts_.size(); ++p) {
     const PrefillGroup::Prompt& prompt = group.prompts_[p];
     const int32_t first = std::max(begin, prompt.question_row);
@@ -228,8 +228,8 @@ absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int3
     if (last_layer) LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sink));
   }
   if (last_layer) return absl::OkStatus();
-  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x));
-  return Mlp(weights, x);
+  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x, RowClass::kPrefill));
+  return Mlp(weights, x, RowClass::kPrefill);
 }
 
 // The table counts a prompt's whole question from the start; a chunk sees the entries up to its own last.
@@ -294,14 +294,15 @@ absl::Status ModelRunner::LastLayerRows(PrefillGroup& group, size_t prompt_index
   const LayerWeights& weights = model_.layers.back();
   const PrefillGroup::Prompt& prompt = group.prompts_[prompt_index];
   const Matrix x = Hidden(group, first, last);
-  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, first - chunk_begin, x));
-  LUKV_RETURN_IF_ERROR(Mlp(weights, x));
+  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, first - chunk_begin, x, RowClass::kPrefill));
+  LUKV_RETURN_IF_ERROR(Mlp(weights, x, RowClass::kPrefill));
   const int32_t token_of_row_0 =
       first < group.context_tokens_ ? -prompt.context_row : prompt.context - prompt.question_row;
   const size_t vocabulary = static_cast<size_t>(config().vocabulary);
   for (int32_t row = first; row < last; row += static_cast<int32_t>(max_logit_rows_)) {
     const int32_t block_end = std::min(last, row + static_cast<int32_t>(max_logit_rows_));
     LUKV_RETURN_IF_ERROR(Logits(Hidden(group, row, block_end)));
+    LUKV_RETURN_IF_ERROR(CopyLogits(block_end - row));
     for (int32_t r = row; r < block_end && sink != nullptr; ++r) {
       sink(prompt_index, static_cast<size_t>(r + token_of_row_0),
            std::span<const float>(host_logits_).subspan(static_cast<size_t>(r - row) * vocabulary, vocabulary));

@@ -53,6 +53,9 @@ class ModelRunner {
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(const Model& model, Backend& backend,
                                                              const RunnerOptions& options);
 
+  // Device bytes that a runner takes beside its pages, and that a prefill takes for each of its tokens.
+  static int64_t BufferBytes(const ModelConfig& config, const RunnerOptions& options, DType activations);
+  static int64_t PrefillBytesPerToken(const ModelConfig& config, const RunnerOptions& options, DType activations);
   // Bytes of one page, and of all entries of one token (every layer and kv head).
   static int64_t PageBytes(const ModelConfig& config, DType kv_dtype, int32_t page_tokens);
   static int64_t KvBytesPerToken(const ModelConfig& config, DType kv_dtype);
@@ -94,14 +97,24 @@ class ModelRunner {
  private:
   ModelRunner(const Model& model, Backend& backend, const RunnerOptions& options);
   absl::Status AllocateBuffers();
+  // The work space: each buffer's member and its bytes.
+  struct BufferSize {
+    DeviceBuffer ModelRunner::*buffer;
+    int64_t bytes;
+  };
+  static std::vector<BufferSize> BufferSizes(const ModelConfig& config, const RunnerOptions& options,
+                                             DType activations);
 
   // The parts of a layer; x is the residual stream, rows of one step or one chunk.
-  absl::Status AttentionInputs(const LayerWeights& weights, ConstMatrix x);
+  enum class RowClass : uint8_t { kPrefill, kDecode };  // Of linear layers: LinearArgs::decode.
+  absl::Status AttentionInputs(const LayerWeights& weights, ConstMatrix x, RowClass rows);
   // For rows [begin, end) of the work space; positions of those rows.
   QkvArgs SplitArgs(const LayerWeights& weights, const Position* positions, int64_t begin, int64_t end) const;
-  absl::Status AttentionOutput(const LayerWeights& weights, int64_t first_row, Matrix x);
-  absl::Status Mlp(const LayerWeights& weights, Matrix x);
-  absl::Status Logits(ConstMatrix x);
+  absl::Status AttentionOutput(const LayerWeights& weights, int64_t first_row, Matrix x, RowClass rows);
+  absl::Status Mlp(const LayerWeights& weights, Matrix x, RowClass rows);
+  absl::Status Logits(ConstMatrix x);     // To logits_
+  absl::Status CopyLogits(int64_t rows);  // To host_logits_
+  absl::Status DecodeStep(int64_t rows, const DecodeObserver* observer);
 
   // Prefill (prefill.cc). Rows [begin, end) of the group, all of contexts or all of questions.
   absl::Status ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink);
@@ -133,15 +146,15 @@ class ModelRunner {
   const Model& model_;
   Backend& backend_;
   const RunnerOptions options_;
-  const float scale_;  // Of attention scores.
+  const float scale_;      // Of attention scores.
+  const uint64_t replay_;  // Backend::Replay's keys of this runner: this + the number of rows.
 
   DeviceBuffer page_store_;
   std::unique_ptr<PagePool> pool_;
   std::unique_ptr<HeadPageTable> table_;
   std::optional<DevicePageTable> device_table_;
 
-  // Work space of one chunk or one decode step, [max_rows_, ...].
-  const int64_t max_rows_;
+  // Work space of one chunk or one decode step, [prefill_chunk or n_slots, ...].
   DeviceBuffer x_;                   // [hidden], decode's residual stream
   DeviceBuffer normed_;              // [hidden]
   DeviceBuffer qkv_;                 // [(n_heads + 2 * n_kv_heads) * head_dim]
@@ -157,7 +170,7 @@ class ModelRunner {
   DeviceBuffer question_rows_;       // [2]: row starts of one question's rows
   DeviceBuffer question_slot_;       // [1]
   DeviceBuffer question_generated_;  // [n_slots]: the table's, as a question's chunk sees it.
-  int64_t max_logit_rows_ = 0;
+  const int64_t max_logit_rows_;
   std::vector<float> host_logits_;
 };
 
