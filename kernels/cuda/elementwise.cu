@@ -39,9 +39,8 @@ __global__ void __launch_bounds__(kThreads) SiluMulKernel(SiluMulArgs args, unsi
 
 // Rows are `units` units long and in_units and out_units apart.
 template <typename Unit>
-__global__ void __launch_bounds__(kThreads)
-    GatherRowsKernel(const Unit* in, int64_t in_units, const int32_t* rows, Unit* out, int64_t out_units,
-                     int64_t units) {
+__global__ void __launch_bounds__(kThreads) GatherRowsKernel(const Unit* in, int64_t in_units, const int32_t* rows,
+                                                             Unit* out, int64_t out_units, int64_t units) {
   const Unit* const from = in + rows[blockIdx.x] * in_units;
   Unit* const to = out + static_cast<int64_t>(blockIdx.x) * out_units;
   for (int64_t i = threadIdx.x; i < units; i += kThreads) to[i] = from[i];

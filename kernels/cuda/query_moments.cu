@@ -12,7 +12,7 @@ namespace {
 constexpr int kSide = 32;
 constexpr int kThreadSide = 4;
 constexpr int kThreads = (kSide / kThreadSide) * (kSide / kThreadSide);
-constexpr int kRowsAtOnce = 32;  // Queries in shared memory.
+constexpr int kRowsAtOnce = 32;              // Queries in shared memory.
 constexpr int kQueryStride = 2 * kSide + 4;  // Of the rows there: they begin in other banks, at multiples of 16 bytes.
 constexpr int kNormThreads = 256;
 
@@ -65,7 +65,7 @@ struct MomentsLoader {
   static constexpr int kRowStep = kThreads / kParts;
   static constexpr int kRows = kRowsAtOnce / kRowStep;
 
-  const T* from;         // This thread's columns of row row_begin.
+  const T* from;  // This thread's columns of row row_begin.
   int64_t stride;
   const float* factors;  // Of row row_begin, n_heads apart; null without a norm.
   int32_t n_heads;
@@ -147,12 +147,12 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     QueryMomentsKernel(QueryMomentsArgs args, const float* factors, int32_t squares_per_head, bool vectors) {
   using Loader = MomentsLoader<T>;
-  LUKV_SHARED(float, queries, kRowsAtOnce * kQueryStride);
+  LUKV_SHARED(float, queries, kRowsAtOnce* kQueryStride);
   const int32_t head_dim = args.head_dim;
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
   const int32_t head = static_cast<int32_t>(blockIdx.x) / squares_per_head;
-  const MomentsSquare square = MomentsSquareOf(static_cast<int32_t>(blockIdx.x) % squares_per_head,
-                                               (head_dim + kSide - 1) / kSide);
+  const MomentsSquare square =
+      MomentsSquareOf(static_cast<int32_t>(blockIdx.x) % squares_per_head, (head_dim + kSide - 1) / kSide);
   const int64_t head_at = static_cast<int64_t>(head) * head_dim;
   const bool diagonal = square.first_i == square.first_j;
 
@@ -214,8 +214,7 @@ __global__ void __launch_bounds__(kThreads)
 cudaError_t QueryMoments(const QueryMomentsArgs& args, const OpContext& context) {
   const int64_t element = ElementBytes(args.qkv.dtype);
   const int64_t rows = args.row_end - args.row_begin;
-  const bool vectors =
-      IsVectorAligned(args.qkv.data, args.qkv.stride * element) && args.head_dim * element % 16 == 0;
+  const bool vectors = IsVectorAligned(args.qkv.data, args.qkv.stride * element) && args.head_dim * element % 16 == 0;
   const int32_t side = (args.head_dim + kSide - 1) / kSide;
   const int32_t tiles = side * (side + 1) / 2;
   return DispatchFloat(args.qkv.dtype, [&]<typename T>() -> cudaError_t {

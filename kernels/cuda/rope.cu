@@ -231,7 +231,8 @@ cudaError_t Append(const AppendArgs& args, const OpContext& context) {
   const PageStoreView& pages = args.pages;
   RopeDestination to;
   to.k = pages.base;
-  to.v = static_cast<char*>(pages.base) + static_cast<int64_t>(pages.page_tokens) * pages.head_dim * ElementBytes(pages.dtype);
+  to.v = static_cast<char*>(pages.base) +
+         static_cast<int64_t>(pages.page_tokens) * pages.head_dim * ElementBytes(pages.dtype);
   to.paged = true;
   to.sequences = args.sequences;
   to.table = args.table;

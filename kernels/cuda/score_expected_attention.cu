@@ -71,9 +71,9 @@ __global__ void __launch_bounds__(kFormThreads) ExpectedFormKernel(ScoreExpected
   float* const form = to.form + head * n * to.padded_dim;
   const double share = 1.0 / static_cast<double>(args.count);
   for (int32_t i = thread; i < pairs; i += kFormThreads) {
-    turns[i] = ExpectedMeanTurn(static_cast<double>(args.inverse_frequency[i]),
-                                static_cast<double>(Value(args.next_position)), static_cast<double>(args.n_future),
-                                static_cast<double>(args.rope_magnitude));
+    turns[i] =
+        ExpectedMeanTurn(static_cast<double>(args.inverse_frequency[i]), static_cast<double>(Value(args.next_position)),
+                         static_cast<double>(args.n_future), static_cast<double>(args.rope_magnitude));
   }
   for (int32_t i = thread; i < n; i += kFormThreads) {
     offsets[i] = static_cast<double>(args.moments.sum[head * n + i]) * share;
@@ -92,8 +92,7 @@ __global__ void __launch_bounds__(kFormThreads) ExpectedFormKernel(ScoreExpected
   };
   // Elements off the diagonal stand for themselves and their mirror image.
   const auto set = [&](int32_t i, int32_t j, double value) {
-    form[max(i, j) * to.padded_dim + min(i, j)] =
-        static_cast<float>(value * (i == j ? form_factor : 2 * form_factor));
+    form[max(i, j) * to.padded_dim + min(i, j)] = static_cast<float>(value * (i == j ? form_factor : 2 * form_factor));
   };
   for (int32_t t = thread; t < pairs * pairs; t += kFormThreads) {
     const int32_t p = t / pairs;
@@ -214,18 +213,18 @@ LUKV_DEVICE void ExpectedPairs(const ExpectedLogits& head, const float* keys, in
 // A block makes the logits of a tile's entries and of the query heads of one kv head, and their statistics.
 template <typename T>
 __global__ void __launch_bounds__(kWeighThreads, 3)
-    ExpectedLogitsKernel(ScoreExpectedAttentionArgs args, ExpectedLogits logits_of, ExpectedScores work, int32_t n_first,
-                         bool vectors) {
+    ExpectedLogitsKernel(ScoreExpectedAttentionArgs args, ExpectedLogits logits_of, ExpectedScores work,
+                         int32_t n_first, bool vectors) {
   constexpr int kWarps = kWeighThreads / kWarp;
   LUKV_DYNAMIC_SHARED(float, keys);  // [padded_dim, kTileEntries]
-  LUKV_SHARED(float, partial, kWarps * kTileEntries);
+  LUKV_SHARED(float, partial, kWarps* kTileEntries);
   const int32_t kv_head = static_cast<int32_t>(blockIdx.y);
   const int32_t head_dim = args.context.staging.head_dim;
   const int32_t padded_dim = logits_of.padded_dim;
   const int32_t first = static_cast<int32_t>(blockIdx.x) * kTileEntries;
   const int32_t n = min(kTileEntries, work.entries - first);
-  const T* const rows = StagedRow<T>(args.context, args.context.staging.k, kv_head) +
-                        static_cast<int64_t>(n_first + first) * head_dim;
+  const T* const rows =
+      StagedRow<T>(args.context, args.context.staging.k, kv_head) + static_cast<int64_t>(n_first + first) * head_dim;
   LoadTransposed<kTileEntries, kWeighThreads>(rows, head_dim, n, head_dim, padded_dim, vectors, 1.0f, keys);
   const int32_t group_entry = Lane() % kEntryGroups * 4;
   for (int32_t g = 0; g < work.group; ++g) {
@@ -336,8 +335,8 @@ cudaError_t ScoreExpectedAttention(const ScoreExpectedAttentionArgs& args, const
     const bool vectors = StagedVectors(staging);
     const size_t shared = static_cast<size_t>(logits.padded_dim) * kTileEntries * sizeof(float);
     const dim3 tile_grid(static_cast<unsigned>(work.tiles.parts), kv_heads);
-    LUKV_CUDA_RETURN_IF_ERROR(Launch(context.stream, &ExpectedFormKernel, static_cast<unsigned>(n_heads), kFormThreads,
-                                     0, args, logits));
+    LUKV_CUDA_RETURN_IF_ERROR(
+        Launch(context.stream, &ExpectedFormKernel, static_cast<unsigned>(n_heads), kFormThreads, 0, args, logits));
     const cudaError_t error = DispatchFloat(staging.dtype, [&]<typename T>() -> cudaError_t {
       LUKV_CUDA_RETURN_IF_ERROR(Launch(context.stream, &ExpectedLogitsKernel<T>, tile_grid, kWeighThreads, shared, args,
                                        logits, work, n_first, vectors));

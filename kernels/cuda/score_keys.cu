@@ -46,7 +46,8 @@ __global__ void __launch_bounds__(kThreads) KeyDirectionsKernel(ScoreKeyDiffArgs
   const int32_t n = args.context.n_tokens;
   const T* const keys = StagedRow<T>(args.context, args.context.staging.k, head);
   float sum[kRowShare] = {};
-  const int32_t first = static_cast<int32_t>(blockIdx.x) * kEntriesPerSum + static_cast<int32_t>(threadIdx.x) / kRowLanes;
+  const int32_t first =
+      static_cast<int32_t>(blockIdx.x) * kEntriesPerSum + static_cast<int32_t>(threadIdx.x) / kRowLanes;
   for (int32_t i = 0; i < kEntriesPerSum; i += kRowsAtOnce) {
     const int32_t entry = first + i;
     float k[kRowShare] = {};
@@ -106,7 +107,8 @@ __global__ void __launch_bounds__(kAnchorThreads)
 
 // scores = -(anchor . k) * scores, which hold 1 / |k|.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) KeyCosinesKernel(ScoreKeyDiffArgs args, const float* anchors, bool vectors) {
+__global__ void __launch_bounds__(kThreads)
+    KeyCosinesKernel(ScoreKeyDiffArgs args, const float* anchors, bool vectors) {
   const int32_t head = static_cast<int32_t>(blockIdx.y);
   const int32_t head_dim = args.context.staging.head_dim;
   const int32_t n = args.context.n_tokens;
@@ -150,11 +152,10 @@ cudaError_t ScoreKeyDiff(const ScoreKeyDiffArgs& args, const OpContext& context)
   float* const sums = static_cast<float*>(memory);
   float* const anchors = sums + n_sums * staging.head_dim;
   return DispatchFloat(staging.dtype, [&]<typename T>() -> cudaError_t {
-    LUKV_CUDA_RETURN_IF_ERROR(
-        Launch(context.stream, &KeyDirectionsKernel<T>, grid, kThreads, 0, args, sums, vectors));
+    LUKV_CUDA_RETURN_IF_ERROR(Launch(context.stream, &KeyDirectionsKernel<T>, grid, kThreads, 0, args, sums, vectors));
     LUKV_CUDA_RETURN_IF_ERROR(Launch(context.stream, &KeyAnchorKernel, static_cast<unsigned>(staging.n_kv_heads),
-                                     kAnchorThreads, 0, static_cast<const float*>(sums),
-                                     static_cast<int32_t>(grid.x), staging.head_dim, anchors));
+                                     kAnchorThreads, 0, static_cast<const float*>(sums), static_cast<int32_t>(grid.x),
+                                     staging.head_dim, anchors));
     return Launch(context.stream, &KeyCosinesKernel<T>, KeyGrid(args.context, kRowsAtOnce), kThreads, 0, args,
                   static_cast<const float*>(anchors), vectors);
   });

@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kThreads)
     SnapMeansKernel(ScoreSnapKvArgs args, SnapWork work, bool q_vectors, bool k_vectors) {
   constexpr int kWarps = kThreads / kWarp;
   LUKV_DYNAMIC_SHARED(float, memory);
-  LUKV_SHARED(float, partial, kWarps * kTileEntries);
+  LUKV_SHARED(float, partial, kWarps* kTileEntries);
   const int32_t head_dim = args.context.staging.head_dim;
   const SnapShared shared = SnapSharedOf(memory, head_dim);
   const int32_t head = static_cast<int32_t>(blockIdx.y);
@@ -237,8 +237,8 @@ cudaError_t WeighWindow(const ScoreSnapKvArgs& args, const SnapWork& work, const
   const StagingView& staging = args.context.staging;
   const int64_t q_bytes = ElementBytes(args.window_q.dtype);
   const bool k_vectors = StagedVectors(staging);
-  const bool q_vectors = IsVectorAligned(args.window_q.data, args.window_q.stride * q_bytes) &&
-                         staging.head_dim * q_bytes % 16 == 0;
+  const bool q_vectors =
+      IsVectorAligned(args.window_q.data, args.window_q.stride * q_bytes) && staging.head_dim * q_bytes % 16 == 0;
   const size_t shared = static_cast<size_t>(staging.head_dim) * (kTileEntries + kRows) * sizeof(float);
   const unsigned n_heads = static_cast<unsigned>(args.n_heads);
   const dim3 parts(static_cast<unsigned>(work.parts.parts), n_heads, Blocks(work.window, kRows));

@@ -16,7 +16,7 @@ constexpr int kFillThreads = 1024;
 
 __global__ void __launch_bounds__(kMergeRows* kMergeSlices)
     MergeSoftmaxKernel(SoftmaxParts parts, float* max, float* factor) {
-  LUKV_SHARED(float, slices, kMergeSlices * kMergeRows);
+  LUKV_SHARED(float, slices, kMergeSlices* kMergeRows);
   const int32_t lane = Lane();
   const int32_t row = static_cast<int32_t>(blockIdx.x) * kMergeRows + lane;
   const bool exists = row < parts.rows;

@@ -1,4 +1,5 @@
-// The choice of the best entries, by counting: no sorting, no dependence on anything but the scores. A block has a head.
+// The choice of the best entries, by counting: no sorting, no dependence on anything but the scores. A block has a
+// head.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 
@@ -21,7 +22,7 @@ struct SelectState {
 
 // AdaptiveBudgets between its kernels.
 struct BudgetsWork {
-  SelectState* sure = nullptr;    // [n_heads]: keys above prefix, and `left` of those that equal it, are the head's own.
+  SelectState* sure = nullptr;  // [n_heads]: keys above prefix, and `left` of those that equal it, are the head's own.
   SelectState* states = nullptr;  // [kDigits], before each digit
   uint32_t* counts = nullptr;     // [kDigits, n_heads, kBins]: keys that are not sure, by their next digit
   uint32_t* won = nullptr;        // [n_heads]: of them are above the prefix
@@ -249,8 +250,7 @@ LUKV_DEVICE SelectState BudgetsAdvance(const AdaptiveBudgetsArgs& args, const Bu
 }  // namespace
 
 // The keys of a head that compete for what is left, by one digit.
-__global__ void __launch_bounds__(kThreads)
-    BudgetsCountKernel(AdaptiveBudgetsArgs args, BudgetsWork work, int digit) {
+__global__ void __launch_bounds__(kThreads) BudgetsCountKernel(AdaptiveBudgetsArgs args, BudgetsWork work, int digit) {
   LUKV_SHARED(uint32_t, counts, kCopies * kBins);
   LUKV_SHARED(SelectState, shared, 1);
   const int32_t head = static_cast<int32_t>(blockIdx.x);
@@ -259,8 +259,7 @@ __global__ void __launch_bounds__(kThreads)
   const SelectState sure = work.sure[head];
   SelectCount(row, digit, state.prefix, sure.prefix, counts);
   const int shift = SelectShift(digit);
-  uint32_t* const to =
-      work.counts + (static_cast<int64_t>(digit) * args.scores.n_kv_heads + head) * kBins;
+  uint32_t* const to = work.counts + (static_cast<int64_t>(digit) * args.scores.n_kv_heads + head) * kBins;
   for (uint32_t bin = threadIdx.x; bin < kBins; bin += kThreads) {
     uint32_t total = 0;
     for (int copy = 0; copy < kCopies; ++copy) total += counts[copy * kBins + static_cast<int>(bin)];

@@ -61,7 +61,8 @@ LUKV_DEVICE void StoreVector(const float (&from)[kCount], __nv_bfloat16* to) {
   } else {
 #pragma unroll
     for (int i = 0; i < kCount; i += 4) {
-      *reinterpret_cast<uint2*>(to + i) = make_uint2(PackBf16(from[i], from[i + 1]), PackBf16(from[i + 2], from[i + 3]));
+      *reinterpret_cast<uint2*>(to + i) =
+          make_uint2(PackBf16(from[i], from[i + 1]), PackBf16(from[i + 2], from[i + 3]));
     }
   }
 }
