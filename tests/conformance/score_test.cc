@@ -74,7 +74,8 @@ class Score : public KvTest {
     ASSERT_EQ(got.size(), expected.size());
     for (size_t i = 0; i < expected.size(); ++i) {
       // Softmax weights below the smallest normal number may be lost.
-      ASSERT_NEAR(got[i], expected[i], Tolerance(relative * std::abs(expected[i]) + size) + 0x1p-123) << "entry " << i;
+      const double tolerance = GetParam().backend.f32_tolerance * (relative * std::abs(expected[i]) + size);
+      ASSERT_NEAR(got[i], expected[i], tolerance + 0x1p-123) << "entry " << i;
     }
   }
 };
@@ -129,10 +130,11 @@ struct SnapSettings {
 
 class ScoreSnapKv : public Score {
  protected:
-  static std::vector<float> Queries(const Shape& shape, int32_t window) {
+  // As the backend's activations hold them.
+  std::vector<float> Queries(const Shape& shape, int32_t window) const {
     std::vector<float> q = Random(91).Values(static_cast<size_t>(window * shape.n_heads * shape.head_dim), 0.1f);
     // Queries that look at something: weights over several orders of magnitude.
-    for (float& x : q) x *= 3;
+    for (float& x : q) x = Rounded(3 * x, backend_->activation_dtype());
     return q;
   }
 
@@ -216,15 +218,15 @@ class ScoreExpected : public Score {
   static size_t RowSize(const Shape& shape) {
     return static_cast<size_t>((shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim);
   }
-  // Correlated, with a common part.
-  static std::vector<float> Rows(const Shape& shape, float bias) {
+  // Correlated, with a common part; as the backend's activations hold them.
+  std::vector<float> Rows(const Shape& shape, float bias) const {
     Random random(92);
     std::vector<float> rows;
     for (int32_t r = 0; r < kQueries; ++r) {
       float last = 0;
       for (size_t i = 0; i < RowSize(shape); ++i) {
         last = 0.5f * last + random.Value();
-        rows.push_back(bias * std::sin(static_cast<float>(i)) + last);
+        rows.push_back(Rounded(bias * std::sin(static_cast<float>(i)) + last, backend_->activation_dtype()));
       }
     }
     return rows;
