@@ -41,6 +41,7 @@ EngineLoop::EngineLoop(EngineParts parts, std::vector<TokenId> end_tokens, const
                     .kv_bytes_per_token = ModelRunner::KvBytesPerToken(config, options_.kv_dtype),
                     .max_context = parts_.runner->options().max_context,
                     .device = parts_.backend->name(),
+                    .memory = parts_.memory,
                     .kv_dtype = options_.kv_dtype,
                     .fingerprint = parts_.fingerprint,
                     .min_evicted_context = options_.min_evicted_context};

@@ -32,6 +32,7 @@ struct EngineParts {
   std::unique_ptr<ModelRunner> runner;
   std::string fingerprint;
   CurveSet curves;
+  MemoryPlan memory;
 };
 
 class EngineLoop final : public Engine {

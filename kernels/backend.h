@@ -69,6 +69,7 @@ class DeviceBuffer {
 struct MemoryInfo {
   size_t total_bytes = 0;
   size_t free_bytes = 0;
+  bool host = false;  // It is the host's memory, which others use as well.
 };
 
 class Backend {
@@ -86,8 +87,8 @@ class Backend {
   virtual absl::Status CopyToHost(void* host, const void* device, size_t bytes) = 0;  // Waits for what was issued.
   virtual absl::Status Synchronize() = 0;
   virtual absl::StatusOr<MemoryInfo> Memory() = 0;
-  // Bytes that ops may come to take for themselves beside what callers allocate, for prefill units of so many rows.
-  virtual size_t WorkspaceBytes(int64_t max_rows) const = 0;
+  // Bytes that ops may come to take for themselves beside what callers allocate, with the weights packed so far.
+  virtual size_t WorkspaceBytes() const = 0;
 
   // Issues `ops`. They must issue the same work with the same arguments each time that the same key is given, without
   // waiting and without host arrays: a device may record it and play it back later instead of calling them.

@@ -98,7 +98,7 @@ class CudaBackend final : public Backend {
     return info;
   }
 
-  size_t WorkspaceBytes(int64_t) const override {
+  size_t WorkspaceBytes() const override {
     return unpacked_bytes_ + cuda::Gemm::kWorkspaceBytes + cuda::Uploads::kDeviceBytes;
   }
 

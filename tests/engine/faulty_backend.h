@@ -32,7 +32,7 @@ class FaultyBackend final : public Backend {
   }
   absl::Status Synchronize() override { return Fails() ? Injected() : inner_->Synchronize(); }
   absl::StatusOr<MemoryInfo> Memory() override { return inner_->Memory(); }
-  size_t WorkspaceBytes(int64_t max_rows) const override { return inner_->WorkspaceBytes(max_rows); }
+  size_t WorkspaceBytes() const override { return inner_->WorkspaceBytes(); }
   absl::Status Replay(uint64_t, absl::FunctionRef<absl::Status()> ops) override { return ops(); }
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts) override {
     return inner_->PackLinear(parts);

@@ -19,7 +19,7 @@ T ValueOrDie(absl::StatusOr<T> value) {
 
 TestRunner::TestRunner(const std::string& model_path, const TestRunnerOptions& options)
     : weights_(ValueOrDie(OpenWeights(model_path))),
-      backend_(ValueOrDie(MakeCpuBackend({.threads = options.threads, .compute = options.compute}))),
+      backend_(MakeTestBackend({.threads = options.threads, .compute = options.compute})),
       model_(std::make_unique<Model>(ValueOrDie(Model::Load(*weights_, *backend_)))) {
   const ModelConfig& config = model_->config;
   const KvGeometry geometry{
