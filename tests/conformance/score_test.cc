@@ -120,6 +120,12 @@ TEST_P(Score, KeyDiffOfZerosIsZero) {
   for (const float score : Run(*backend_, heads, 1, KeyDiff)) EXPECT_EQ(score, 0);
 }
 
+TEST_P(Score, KeyDiffAtLength) {
+  const Shape shape = {2, 2, 128};
+  const auto heads = Entries(shape, 5000);
+  ExpectScores(Run(*backend_, heads, 5, KeyDiff), oracle::ScoreKeyDiff(heads), 1, 1);
+}
+
 // ---- SnapKV ----------------------------------------------------------------------------------------------------
 
 struct SnapSettings {
@@ -176,6 +182,12 @@ TEST_P(ScoreSnapKv, AgreesWithTheOracle) {
 TEST_P(ScoreSnapKv, BothPublishedSettingsAtLength) {
   Check({9, 3, 64}, {32, 7, Pooling::kMax}, 1000);
   Check({9, 3, 64}, {64, 5, Pooling::kAverage}, 1000);
+  Check({2, 1, 16}, {4, 7, Pooling::kMax}, 9000);
+}
+
+TEST_P(ScoreSnapKv, WideHeadsAndManyQueries) {
+  Check({8, 1, 128}, {70, 5, Pooling::kAverage}, 150);
+  Check({3, 1, 256}, {32, 7, Pooling::kMax}, 150);
 }
 
 TEST_P(ScoreSnapKv, OddKernels) {
@@ -316,7 +328,12 @@ TEST_P(ScoreExpected, AgreesWithTheOracle) {
   Check(kShapes[4], {.epsilon = 0}, lengths);
 }
 
-TEST_P(ScoreExpected, AtLengthWithTheRealFuture) { Check({3, 1, 64}, {.n_first = 4, .n_future = 512}, {1000}); }
+TEST_P(ScoreExpected, AtLengthWithTheRealFuture) {
+  Check({3, 1, 64}, {.n_first = 4, .n_future = 512}, {1000});
+  Check({2, 1, 10}, {.n_first = 4, .n_future = 512}, {5000});
+}
+
+TEST_P(ScoreExpected, WideHeads) { Check({2, 1, 256}, {}, {70}); }
 
 TEST_P(ScoreExpected, QueriesWithALargeCommonPart) {
   Check({4, 2, 64}, {.query_bias = 20, .epsilon = 0}, {300});
