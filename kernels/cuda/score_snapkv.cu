@@ -3,23 +3,10 @@
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
-#include "kernels/cuda/score_softmax.h"
+#include "kernels/cuda/score_snapkv.h"
 #include "kernels/cuda/score_tiles.h"
 
 namespace lukv::cuda {
-
-// One op at work. Row h * window + w is query w of query head h.
-struct SnapWork {
-  int32_t group = 0;
-  int32_t window = 0;
-  int32_t n_tokens = 0;
-  int32_t n_before = 0;       // Entries before the window: those that are scored.
-  SoftmaxParts parts;         // Of kSnapTilesPerPart tiles each.
-  float* max = nullptr;       // [rows]
-  float* factor = nullptr;    // [rows]
-  float* means = nullptr;     // [n_heads, n_before]: mean weight over the queries
-  float* greatest = nullptr;  // [blocks of SnapPoolKernel]
-};
 
 namespace {
 
@@ -27,7 +14,6 @@ constexpr int kRows = 32;  // Queries of a head that a block has at once.
 constexpr int kThreads = 128;
 constexpr int kSide = 4;  // A thread has 4 rows and 4 entries.
 constexpr int kEntryThreads = kTileEntries / kSide;
-constexpr int kTilesPerPart = 8;
 constexpr int kPoolThreads = 256;
 
 using SnapLogits = float[kSide][kSide];
@@ -112,8 +98,8 @@ __global__ void __launch_bounds__(kThreads)
   const SnapShared shared = SnapSharedOf(memory, head_dim);
   const int32_t head = static_cast<int32_t>(blockIdx.y);
   const int32_t first_query = static_cast<int32_t>(blockIdx.z) * kRows;
-  const int32_t begin = static_cast<int32_t>(blockIdx.x) * kTilesPerPart * kTileEntries;
-  const int32_t end = min(begin + kTilesPerPart * kTileEntries, work.n_tokens);
+  const int32_t begin = static_cast<int32_t>(blockIdx.x) * kSnapPartEntries;
+  const int32_t end = min(begin + kSnapPartEntries, work.n_tokens);
   SnapLoadQueries<T>(args, head, first_query, q_vectors, shared);
   float max[kSide];
   float sum[kSide];
@@ -234,6 +220,12 @@ namespace {
 
 // The weights, up to work.means.
 cudaError_t WeighWindow(const ScoreSnapKvArgs& args, const SnapWork& work, const OpContext& context) {
+  const SnapMmaPlan plan = PlanSnapMma(args, context);
+  if (plan.heads > 0) {
+    LUKV_CUDA_RETURN_IF_ERROR(SnapStatisticsMma(args, work, plan, context));
+    LUKV_CUDA_RETURN_IF_ERROR(MergeSoftmax(work.parts, work.max, work.factor, context));
+    return SnapMeansMma(args, work, plan, context);
+  }
   const StagingView& staging = args.context.staging;
   const int64_t q_bytes = ElementBytes(args.window_q.dtype);
   const bool k_vectors = StagedVectors(staging);
@@ -262,7 +254,7 @@ cudaError_t ScoreSnapKv(const ScoreSnapKvArgs& args, const OpContext& context) {
   work.window = static_cast<int32_t>(args.window_q.rows);
   work.n_tokens = args.context.n_tokens;
   work.n_before = work.n_tokens - work.window;
-  work.parts.parts = static_cast<int32_t>(Blocks(work.n_tokens, kTilesPerPart * kTileEntries));
+  work.parts.parts = static_cast<int32_t>(Blocks(work.n_tokens, kSnapPartEntries));
   work.parts.rows = args.n_heads * work.window;
   const dim3 pool(Blocks(work.n_before, kPoolThreads), static_cast<unsigned>(staging.n_kv_heads));
   const int64_t n_greatest = static_cast<int64_t>(pool.x) * pool.y;

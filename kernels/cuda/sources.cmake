@@ -9,6 +9,7 @@ set(LUKV_CUDA_KERNELS
   score_expected_attention.cu
   score_keys.cu
   score_snapkv.cu
+  score_snapkv_mma.cu
   score_softmax.cu
   select.cu
   small_ops.cu)
