@@ -18,6 +18,7 @@
 #include "kernels/args.h"
 #include "kernels/dtype.h"
 #include "kernels/evict_args.h"
+#include "kernels/sample_args.h"
 
 namespace lukv {
 
@@ -69,6 +70,7 @@ class DeviceBuffer {
 struct MemoryInfo {
   size_t total_bytes = 0;
   size_t free_bytes = 0;
+  bool host = false;  // It is the host's memory, which others use as well.
 };
 
 class Backend {
@@ -86,8 +88,8 @@ class Backend {
   virtual absl::Status CopyToHost(void* host, const void* device, size_t bytes) = 0;  // Waits for what was issued.
   virtual absl::Status Synchronize() = 0;
   virtual absl::StatusOr<MemoryInfo> Memory() = 0;
-  // Bytes that ops may come to take for themselves beside what callers allocate, for prefill units of so many rows.
-  virtual size_t WorkspaceBytes(int64_t max_rows) const = 0;
+  // Bytes that ops may come to take for themselves beside what callers allocate, with the weights packed so far.
+  virtual size_t WorkspaceBytes() const = 0;
 
   // Issues `ops`. They must issue the same work with the same arguments each time that the same key is given, without
   // waiting and without host arrays: a device may record it and play it back later instead of calling them.
@@ -111,6 +113,7 @@ class Backend {
   absl::Status SiluMul(const SiluMulArgs& args);
   absl::Status GatherRows(const GatherRowsArgs& args);
   absl::Status Scatter(const ScatterArgs& args);
+  absl::Status Sample(const SampleArgs& args);
 
   // Eviction (evict_args.h).
   absl::Status QueryMoments(const QueryMomentsArgs& args);
@@ -137,6 +140,7 @@ class Backend {
   virtual absl::Status DoSiluMul(const SiluMulArgs& args) = 0;
   virtual absl::Status DoGatherRows(const GatherRowsArgs& args) = 0;
   virtual absl::Status DoScatter(const ScatterArgs& args) = 0;
+  virtual absl::Status DoSample(const SampleArgs& args) = 0;
   virtual absl::Status DoQueryMoments(const QueryMomentsArgs& args) = 0;
   virtual absl::Status DoScoreExpectedAttention(const ScoreExpectedAttentionArgs& args) = 0;
   virtual absl::Status DoScoreSnapKv(const ScoreSnapKvArgs& args) = 0;

@@ -55,7 +55,7 @@ class CpuBackend final : public Backend {
   }
   absl::Status Synchronize() override { return absl::OkStatus(); }
   absl::StatusOr<MemoryInfo> Memory() override { return cpu::HostMemory(); }
-  size_t WorkspaceBytes(int64_t) const override { return 0; }  // Scratch is small beside what a host has.
+  size_t WorkspaceBytes() const override { return 0; }  // Scratch is small beside what a host has.
   absl::Status Replay(uint64_t, absl::FunctionRef<absl::Status()> ops) override { return ops(); }
 
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts) override {
@@ -110,6 +110,10 @@ class CpuBackend final : public Backend {
   }
   absl::Status DoScatter(const ScatterArgs& args) override {
     for (int64_t i = 0; i < args.n_updates; ++i) args.to[args.updates[i].index] = args.updates[i].value;
+    return absl::OkStatus();
+  }
+  absl::Status DoSample(const SampleArgs& args) override {
+    cpu::Sample(args, context_);
     return absl::OkStatus();
   }
   absl::Status DoQueryMoments(const QueryMomentsArgs& args) override {

@@ -20,7 +20,7 @@ std::optional<size_t> NumberIn(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<MemoryInfo> HostMemory() {
-  MemoryInfo info;
+  MemoryInfo info{.host = true};
   std::ifstream file("/proc/meminfo");
   std::string name;
   size_t kibibytes = 0;

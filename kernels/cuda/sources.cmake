@@ -1,7 +1,17 @@
 # Of the CUDA backend: what nvcc compiles for devices and g++ for the emulator, and its host side.
 set(LUKV_CUDA_KERNELS
+  compact.cu
+  elementwise.cu
   quantised_linear.cu
+  query_moments.cu
   rms_norm.cu
+  rope.cu
+  score_expected_attention.cu
+  score_keys.cu
+  score_snapkv.cu
+  score_snapkv_mma.cu
+  score_softmax.cu
+  select.cu
   small_ops.cu)
 set(LUKV_CUDA_HOST
   cuda_backend.cc

@@ -133,7 +133,7 @@ std::vector<std::byte> GuardedBuffer::Download() const {
 DeviceMatrix::DeviceMatrix(Backend& backend, int64_t rows, int64_t cols, DType dtype)
     : rows_(rows),
       cols_(cols),
-      stride_(cols + 3),
+      stride_(cols % 16 == 0 ? cols + 16 : cols + 3),
       dtype_(dtype),
       buffer_(backend, static_cast<size_t>(rows * stride_) * ElementBytes(dtype)) {}
 

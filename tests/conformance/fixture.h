@@ -29,6 +29,8 @@ struct BackendCase {
   std::function<absl::StatusOr<std::unique_ptr<Backend>>(int threads)> make;
   // Error that the arithmetic of the ops may add, relative to the size of what is summed up.
   double tolerance = 0;
+  // The same of ops whose results are f32 whatever the activations are: statistics and scores.
+  double f32_tolerance = 4e-6;
   // Of attention over bf16 K and V, relative to the size of V: above `tolerance` where weights are rounded to bf16.
   double bf16_attention_error = 0;
   // Of a linear layer's input: error of an activation relative to the largest one of its block of 32.
@@ -98,7 +100,8 @@ class DeviceArray {
   GuardedBuffer buffer_;
 };
 
-// A matrix of activations, rows further apart than they are wide.
+// A matrix of activations, rows further apart than they are wide: by whole vectors where they are whole vectors wide,
+// for devices that then go by vectors, else by an odd number.
 class DeviceMatrix {
  public:
   DeviceMatrix(Backend& backend, int64_t rows, int64_t cols, DType dtype);

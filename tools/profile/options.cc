@@ -29,6 +29,8 @@ void AddInputs(CLI::App& app, ProfileCommand& command, std::vector<std::string>&
 }
 
 void AddSettings(CLI::App& app, ProfileCommand& command, uint64_t& kv_memory) {
+  app.add_option("--device", command.device, "cpu, cuda, cuda:N, or auto: the first CUDA device there is")
+      ->capture_default_str();
   app.add_option("--threads", command.threads, "Compute threads; 0: one per core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
