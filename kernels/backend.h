@@ -18,6 +18,7 @@
 #include "kernels/args.h"
 #include "kernels/dtype.h"
 #include "kernels/evict_args.h"
+#include "kernels/sample_args.h"
 
 namespace lukv {
 
@@ -112,6 +113,7 @@ class Backend {
   absl::Status SiluMul(const SiluMulArgs& args);
   absl::Status GatherRows(const GatherRowsArgs& args);
   absl::Status Scatter(const ScatterArgs& args);
+  absl::Status Sample(const SampleArgs& args);
 
   // Eviction (evict_args.h).
   absl::Status QueryMoments(const QueryMomentsArgs& args);
@@ -138,6 +140,7 @@ class Backend {
   virtual absl::Status DoSiluMul(const SiluMulArgs& args) = 0;
   virtual absl::Status DoGatherRows(const GatherRowsArgs& args) = 0;
   virtual absl::Status DoScatter(const ScatterArgs& args) = 0;
+  virtual absl::Status DoSample(const SampleArgs& args) = 0;
   virtual absl::Status DoQueryMoments(const QueryMomentsArgs& args) = 0;
   virtual absl::Status DoScoreExpectedAttention(const ScoreExpectedAttentionArgs& args) = 0;
   virtual absl::Status DoScoreSnapKv(const ScoreSnapKvArgs& args) = 0;

@@ -123,10 +123,10 @@ absl::Status ModelRunner::RunPrefillUnit(PrefillGroup& group, const PrefillSinks
   const bool context = begin < group.context_tokens_;
   const int32_t end = std::min(context ? group.context_tokens_ : group.tokens(), begin + options_.prefill_chunk);
   if (context) {
-    LUKV_RETURN_IF_ERROR(ContextChunk(group, begin, end, sinks.logits));
+    LUKV_RETURN_IF_ERROR(ContextChunk(group, begin, end, sinks));
     if (end == group.context_tokens_) LUKV_RETURN_IF_ERROR(CompactLayer(group, sinks.scores));
   } else {
-    LUKV_RETURN_IF_ERROR(QuestionChunk(group, begin, end, sinks.logits));
+    LUKV_RETURN_IF_ERROR(QuestionChunk(group, begin, end, sinks));
   }
   group.chunk_begin_ = end;
   if (end < group.tokens()) return absl::OkStatus();
@@ -155,7 +155,7 @@ Matrix ModelRunner::Hidden(const PrefillGroup& group, int32_t begin, int32_t end
 // ---------------------------------------------------------------------------------------------------------------------
 // Chunks
 
-absl::Status ModelRunner::ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink) {
+absl::Status ModelRunner::ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const PrefillSinks& sinks) {
   const LayerWeights& weights = model_.layers[static_cast<size_t>(group.layer_)];
   const Matrix x = Hidden(group, begin, end);
   LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x, RowClass::kPrefill));
@@ -189,7 +189,7 @@ absl::Status ModelRunner::ContextChunk(PrefillGroup& group, int32_t begin, int32
     segment.first += wanted - first;
     segment.n_query = last - wanted;
     LUKV_RETURN_IF_ERROR(AttendContext(group, {&segment, 1}, x.rows));
-    LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sink));
+    LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sinks));
   }
   if (last_layer) return absl::OkStatus();
   LUKV_RETURN_IF_ERROR(AttendContext(group, segments, x.rows));
@@ -208,7 +208,7 @@ absl::Status ModelRunner::AttendContext(const PrefillGroup& group, std::span<con
                                     .out = Rows(attention_, rows, config().q_features())});
 }
 
-absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink) {
+absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const PrefillSinks& sinks) {
   const LayerWeights& weights = model_.layers[static_cast<size_t>(group.layer_)];
   const Matrix x = Hidden(group, begin, end);
   const bool last_layer = group.layer_ + 1 == group.n_layers_;
@@ -225,7 +225,7 @@ absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int3
     const int32_t wanted = last_layer ? std::max(first, logits_row) : first;
     if (wanted >= last) continue;
     LUKV_RETURN_IF_ERROR(AttendPages(group, prompt, table, wanted, last, begin));
-    if (last_layer) LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sink));
+    if (last_layer) LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sinks));
   }
   if (last_layer) return absl::OkStatus();
   LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x, RowClass::kPrefill));
@@ -290,7 +290,7 @@ absl::Status ModelRunner::AttendPages(const PrefillGroup& group, const PrefillGr
 
 // Rows [first, last) of the group, all of one part of one prompt, whose attention is done.
 absl::Status ModelRunner::LastLayerRows(PrefillGroup& group, size_t prompt_index, int32_t first, int32_t last,
-                                        int32_t chunk_begin, const LogitsSink& sink) {
+                                        int32_t chunk_begin, const PrefillSinks& sinks) {
   const LayerWeights& weights = model_.layers.back();
   const PrefillGroup::Prompt& prompt = group.prompts_[prompt_index];
   const Matrix x = Hidden(group, first, last);
@@ -302,10 +302,16 @@ absl::Status ModelRunner::LastLayerRows(PrefillGroup& group, size_t prompt_index
   for (int32_t row = first; row < last; row += static_cast<int32_t>(max_logit_rows_)) {
     const int32_t block_end = std::min(last, row + static_cast<int32_t>(max_logit_rows_));
     LUKV_RETURN_IF_ERROR(Logits(Hidden(group, row, block_end)));
-    LUKV_RETURN_IF_ERROR(CopyLogits(block_end - row));
-    for (int32_t r = row; r < block_end && sink != nullptr; ++r) {
-      sink(prompt_index, static_cast<size_t>(r + token_of_row_0),
-           std::span<const float>(host_logits_).subspan(static_cast<size_t>(r - row) * vocabulary, vocabulary));
+    if (sinks.rows != nullptr) {
+      for (int32_t r = row; r < block_end; ++r) {
+        LUKV_RETURN_IF_ERROR(sinks.rows(prompt_index, static_cast<size_t>(r + token_of_row_0), r - row));
+      }
+    }
+    if (sinks.logits == nullptr) continue;
+    LUKV_ASSIGN_OR_RETURN(const std::span<const float> logits, HostLogits(block_end - row));
+    for (int32_t r = row; r < block_end; ++r) {
+      sinks.logits(prompt_index, static_cast<size_t>(r + token_of_row_0),
+                   logits.subspan(static_cast<size_t>(r - row) * vocabulary, vocabulary));
     }
   }
   return absl::OkStatus();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -16,6 +17,9 @@ int64_t ElementBytes(DType dtype) { return Traits(dtype).block_bytes; }
 
 // Logits rows are wide: a batch needs one per slot; runs that want the logits of every token get them in blocks.
 int64_t LogitRows(const RunnerOptions& options) { return std::max(options.n_slots, 32); }
+
+// Token, log-probability, and as many of top tokens.
+constexpr int64_t kSampledWords = 2 * (1 + kMaxTopTokens);
 
 // Runners of one backend must not share keys, nor may a later one take up those of an earlier one.
 uint64_t NextReplayKey() {
@@ -43,6 +47,8 @@ std::vector<ModelRunner::BufferSize> ModelRunner::BufferSizes(const ModelConfig&
           {&ModelRunner::step_positions_, slots * kInt},
           {&ModelRunner::step_slots_, slots * kInt},
           {&ModelRunner::step_row_start_, (slots + 1) * kInt},
+          {&ModelRunner::sample_rows_, slots * static_cast<int64_t>(sizeof(SampleRow))},
+          {&ModelRunner::sampled_, slots * kSampledWords * kInt},
           {&ModelRunner::question_rows_, 2 * kInt},
           {&ModelRunner::question_slot_, kInt},
           {&ModelRunner::question_generated_, slots * kInt}};
@@ -100,8 +106,6 @@ absl::Status ModelRunner::AllocateBuffers() {
   for (const auto& [buffer, bytes] : BufferSizes(c, options_, backend_.activation_dtype())) {
     LUKV_ASSIGN_OR_RETURN(this->*buffer, backend_.Allocate(static_cast<size_t>(bytes)));
   }
-  host_logits_.resize(static_cast<size_t>(max_logit_rows_ * c.vocabulary));
-
   // In a decode step every sequence has one row, so the row starts never change.
   std::vector<int32_t> row_start(static_cast<size_t>(options_.n_slots) + 1);
   for (size_t i = 0; i < row_start.size(); ++i) row_start[i] = static_cast<int32_t>(i);
@@ -255,16 +259,65 @@ absl::Status ModelRunner::Logits(ConstMatrix x) {
   return backend_.Linear({.weight = model_.logits.get(), .in = normed, .out = logits, .decode = true});
 }
 
-absl::Status ModelRunner::CopyLogits(int64_t rows) {
-  return backend_.CopyToHost(host_logits_.data(), logits_.data(),
-                             static_cast<size_t>(rows * config().vocabulary) * sizeof(float));
+absl::StatusOr<std::span<const float>> ModelRunner::HostLogits(int64_t n_rows) {
+  LUKV_CHECK(n_rows <= max_logit_rows_);
+  const size_t values = static_cast<size_t>(n_rows * config().vocabulary);
+  host_logits_.resize(values);
+  LUKV_RETURN_IF_ERROR(backend_.CopyToHost(host_logits_.data(), logits_.data(), values * sizeof(float)));
+  return std::span<const float>(host_logits_);
+}
+
+absl::StatusOr<std::vector<SampledToken>> ModelRunner::Sample(const SampleBatch& batch) {
+  const size_t n = batch.rows.size();
+  LUKV_CHECK(n > 0 && n <= static_cast<size_t>(options_.n_slots));
+  int32_t max_top = 0;
+  for (const SampleRow& row : batch.rows) max_top = std::max(max_top, row.n_top);
+  LUKV_RETURN_IF_ERROR(backend_.CopyToDevice(sample_rows_.data(), batch.rows.data(), n * sizeof(SampleRow)));
+  const size_t adjustment_bytes = batch.adjustments.size() * sizeof(TokenAdjustment);
+  if (adjustment_bytes > adjustments_.bytes()) {
+    adjustments_.Reset();
+    LUKV_ASSIGN_OR_RETURN(adjustments_, backend_.Allocate(2 * adjustment_bytes));
+  }
+  LUKV_RETURN_IF_ERROR(backend_.CopyToDevice(adjustments_.data(), batch.adjustments.data(), adjustment_bytes));
+
+  // The parts lie one behind the other, so that one copy brings all.
+  const size_t n_top = n * static_cast<size_t>(max_top);
+  const size_t logprobs_at = n, top_at = 2 * n, top_logprobs_at = top_at + n_top;
+  uint32_t* const words = sampled_.as<uint32_t>();
+  SampleArgs args{.logits = Rows(logits_, max_logit_rows_, config().vocabulary),
+                  .rows = sample_rows_.as<SampleRow>(),
+                  .n_rows = static_cast<int32_t>(n),
+                  .adjustments = adjustments_.as<TokenAdjustment>(),
+                  .n_adjustments = static_cast<int32_t>(batch.adjustments.size()),
+                  .max_top = max_top,
+                  .tokens = reinterpret_cast<int32_t*>(words),
+                  .logprobs = batch.logprobs ? reinterpret_cast<float*>(words + logprobs_at) : nullptr,
+                  .top_tokens = reinterpret_cast<int32_t*>(words + top_at),
+                  .top_logprobs = reinterpret_cast<float*>(words + top_logprobs_at)};
+  args.logits.dtype = DType::kF32;
+  LUKV_RETURN_IF_ERROR(backend_.Sample(args));
+  host_sampled_.resize(batch.logprobs ? top_logprobs_at + n_top : n);
+  LUKV_RETURN_IF_ERROR(
+      backend_.CopyToHost(host_sampled_.data(), sampled_.data(), host_sampled_.size() * sizeof(uint32_t)));
+
+  std::vector<SampledToken> tokens(n);
+  for (size_t i = 0; i < n; ++i) {
+    tokens[i].token = static_cast<TokenId>(host_sampled_[i]);
+    if (!batch.logprobs) continue;
+    tokens[i].logprob = std::bit_cast<float>(host_sampled_[logprobs_at + i]);
+    for (size_t t = 0; t < static_cast<size_t>(batch.rows[i].n_top); ++t) {
+      const size_t at = i * static_cast<size_t>(max_top) + t;
+      tokens[i].top.push_back({.token = static_cast<TokenId>(host_sampled_[top_at + at]),
+                               .logprob = std::bit_cast<float>(host_sampled_[top_logprobs_at + at])});
+    }
+  }
+  return tokens;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Decode
 
-absl::StatusOr<std::span<const float>> ModelRunner::Decode(std::span<const DecodeRow> rows,
-                                                           const DecodeObserver* observer) {
+absl::Status ModelRunner::Decode(std::span<const DecodeRow> rows, const DecodeObserver* observer) {
   LUKV_CHECK(!rows.empty() && rows.size() <= static_cast<size_t>(options_.n_slots));
   std::vector<int32_t> ids, slots;
   std::vector<Position> positions;
@@ -278,14 +331,9 @@ absl::StatusOr<std::span<const float>> ModelRunner::Decode(std::span<const Decod
   LUKV_RETURN_IF_ERROR(backend_.CopyToDevice(step_ids_.data(), ids.data(), rows.size() * sizeof(int32_t)));
   LUKV_RETURN_IF_ERROR(backend_.CopyToDevice(step_slots_.data(), slots.data(), rows.size() * sizeof(int32_t)));
   LUKV_RETURN_IF_ERROR(backend_.CopyToDevice(step_positions_.data(), positions.data(), rows.size() * sizeof(Position)));
-  if (observer != nullptr) {
-    LUKV_RETURN_IF_ERROR(DecodeStep(n, observer));
-  } else {
-    // All that changes from step to step lies in device memory by now.
-    LUKV_RETURN_IF_ERROR(backend_.Replay(replay_ + static_cast<uint64_t>(n), [&] { return DecodeStep(n, nullptr); }));
-  }
-  LUKV_RETURN_IF_ERROR(CopyLogits(n));
-  return std::span<const float>(host_logits_).first(static_cast<size_t>(n * config().vocabulary));
+  if (observer != nullptr) return DecodeStep(n, observer);
+  // All that changes from step to step lies in device memory by now.
+  return backend_.Replay(replay_ + static_cast<uint64_t>(n), [&] { return DecodeStep(n, nullptr); });
 }
 
 absl::Status ModelRunner::DecodeStep(int64_t n, const DecodeObserver* observer) {

@@ -18,6 +18,7 @@
 #include "engine/kv/page_pool.h"
 #include "engine/model/model.h"
 #include "engine/model/prefill_group.h"
+#include "engine/sample/sampler.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/backend.h"
 
@@ -82,10 +83,15 @@ class ModelRunner {
   // Both, to the end.
   absl::Status Prefill(std::span<const PrefillPrompt> prompts, const PrefillSinks& sinks);
 
-  // One token more for each row; logits: [rows, vocabulary], valid until the next call. REQUIRES: 1 <= rows <= n_slots,
-  // no slot twice.
-  absl::StatusOr<std::span<const float>> Decode(std::span<const DecodeRow> rows,
-                                                const DecodeObserver* observer = nullptr);
+  // One token more for each row; their logits are then the first rows of the logits. REQUIRES: 1 <= rows <= n_slots, no
+  // slot twice.
+  absl::Status Decode(std::span<const DecodeRow> rows, const DecodeObserver* observer = nullptr);
+
+  // The logits on the device are those of the last Decode, or, in a PrefillSinks::rows, of the row it is called for.
+  // Chooses tokens from them; waits for the device. REQUIRES: at most n_slots rows, n_top <= kMaxTopTokens.
+  absl::StatusOr<std::vector<SampledToken>> Sample(const SampleBatch& batch);
+  // The first n_rows of them: [n_rows, vocabulary], valid until the next call. Waits for the device.
+  absl::StatusOr<std::span<const float>> HostLogits(int64_t n_rows);
 
   // K and V of one head's entries as f32, [length, head_dim] each. For analysis and tests.
   struct HeadEntries {
@@ -112,13 +118,12 @@ class ModelRunner {
   QkvArgs SplitArgs(const LayerWeights& weights, const Position* positions, int64_t begin, int64_t end) const;
   absl::Status AttentionOutput(const LayerWeights& weights, int64_t first_row, Matrix x, RowClass rows);
   absl::Status Mlp(const LayerWeights& weights, Matrix x, RowClass rows);
-  absl::Status Logits(ConstMatrix x);     // To logits_
-  absl::Status CopyLogits(int64_t rows);  // To host_logits_
+  absl::Status Logits(ConstMatrix x);  // To logits_
   absl::Status DecodeStep(int64_t rows, const DecodeObserver* observer);
 
   // Prefill (prefill.cc). Rows [begin, end) of the group, all of contexts or all of questions.
-  absl::Status ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink);
-  absl::Status QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink);
+  absl::Status ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const PrefillSinks& sinks);
+  absl::Status QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const PrefillSinks& sinks);
   absl::Status AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, const PageTableView& table,
                               int32_t first, int32_t last, int32_t chunk_begin);
   absl::Status AttendPages(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, const PageTableView& table,
@@ -129,7 +134,7 @@ class ModelRunner {
   absl::Status Observe(const DecodeObserver& observer, int32_t layer, const SequenceRows& sequences);
   // The rest of the last layer, to the logits.
   absl::Status LastLayerRows(PrefillGroup& group, size_t prompt, int32_t first, int32_t last, int32_t chunk_begin,
-                             const LogitsSink& sink);
+                             const PrefillSinks& sinks);
   // The layer's end: what each target keeps goes from staging into its pages.
   absl::Status CompactLayer(PrefillGroup& group, const ScoreSink& sink);
   absl::Status CompactPrompt(PrefillGroup& group, size_t prompt, const ScoreSink& sink);
@@ -167,11 +172,15 @@ class ModelRunner {
   DeviceBuffer step_positions_;      // [n_slots]
   DeviceBuffer step_slots_;          // [n_slots]
   DeviceBuffer step_row_start_;      // [n_slots + 1]; row i is sequence i
+  DeviceBuffer sample_rows_;         // [n_slots] SampleRow
+  DeviceBuffer sampled_;             // Outcome of a Sample, [n_slots] rows of kSampledWords
+  DeviceBuffer adjustments_;         // TokenAdjustment; grows.
   DeviceBuffer question_rows_;       // [2]: row starts of one question's rows
   DeviceBuffer question_slot_;       // [1]
   DeviceBuffer question_generated_;  // [n_slots]: the table's, as a question's chunk sees it.
   const int64_t max_logit_rows_;
   std::vector<float> host_logits_;
+  std::vector<uint32_t> host_sampled_;
 };
 
 }  // namespace lukv

@@ -112,6 +112,10 @@ class CpuBackend final : public Backend {
     for (int64_t i = 0; i < args.n_updates; ++i) args.to[args.updates[i].index] = args.updates[i].value;
     return absl::OkStatus();
   }
+  absl::Status DoSample(const SampleArgs& args) override {
+    cpu::Sample(args, context_);
+    return absl::OkStatus();
+  }
   absl::Status DoQueryMoments(const QueryMomentsArgs& args) override {
     cpu::QueryMoments(args, context_);
     return absl::OkStatus();

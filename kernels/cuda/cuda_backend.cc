@@ -161,6 +161,7 @@ class CudaBackend final : public Backend {
   absl::Status DoCompact(const CompactArgs& args) override { return Run("Compact", cuda::Compact, args); }
   absl::Status DoSiluMul(const SiluMulArgs& args) override { return Run("SiluMul", cuda::SiluMul, args); }
   absl::Status DoGatherRows(const GatherRowsArgs& args) override { return Run("GatherRows", cuda::GatherRows, args); }
+  absl::Status DoSample(const SampleArgs& args) override { return Run("Sample", cuda::Sample, args); }
   absl::Status DoQueryMoments(const QueryMomentsArgs& args) override {
     return Run("QueryMoments", cuda::QueryMoments, args);
   }

@@ -212,7 +212,7 @@ TEST(Engine, DestructionEndsEveryRequest) {
 }
 
 TEST(Engine, OptionsAreChecked) {
-  EXPECT_FALSE((EngineOptions{.kv_memory_bytes = 0}).Validate().ok());
+  EXPECT_FALSE((EngineOptions{.kv_memory_bytes = -1}).Validate().ok());
   EXPECT_FALSE((EngineOptions{.kv_dtype = DType::kQ8_0}).Validate().ok());
   EXPECT_FALSE((EngineOptions{.page_tokens = 0}).Validate().ok());
   EXPECT_TRUE(EngineOptions{}.Validate().ok());

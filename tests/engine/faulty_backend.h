@@ -60,6 +60,7 @@ class FaultyBackend final : public Backend {
   absl::Status DoSiluMul(const SiluMulArgs& a) override { return Fails() ? Injected() : inner_->SiluMul(a); }
   absl::Status DoGatherRows(const GatherRowsArgs& a) override { return Fails() ? Injected() : inner_->GatherRows(a); }
   absl::Status DoScatter(const ScatterArgs& a) override { return Fails() ? Injected() : inner_->Scatter(a); }
+  absl::Status DoSample(const SampleArgs& a) override { return Fails() ? Injected() : inner_->Sample(a); }
   absl::Status DoQueryMoments(const QueryMomentsArgs& a) override {
     return Fails() ? Injected() : inner_->QueryMoments(a);
   }

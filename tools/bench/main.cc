@@ -90,7 +90,7 @@ absl::Status RunOnce(ModelRunner& runner, const BenchOptions& options, const Evi
       rows[static_cast<size_t>(s)] = {
           .slot = Slot{s}, .token = random_id(), .position = Position{options.prompt + step}};
     }
-    LUKV_RETURN_IF_ERROR(runner.Decode(rows).status());
+    LUKV_RETURN_IF_ERROR(runner.Decode(rows));
   }
   if (options.gen > 0) result.decode_tokens_per_s.push_back(options.batch * options.gen / SecondsSince(start));
 

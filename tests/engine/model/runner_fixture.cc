@@ -79,7 +79,9 @@ std::vector<float> TestRunner::PrefillLogits(std::span<const TokenId> ids) {
 
 std::vector<float> TestRunner::Step(std::span<const DecodeRow> rows) {
   for (const DecodeRow& row : rows) LUKV_CHECK(runner_->GrowSlot(row.slot, 1).ok());
-  const std::span<const float> logits = ValueOrDie(runner_->Decode(rows));
+  const absl::Status decoded = runner_->Decode(rows);
+  LUKV_CHECK(decoded.ok());
+  const std::span<const float> logits = ValueOrDie(runner_->HostLogits(static_cast<int64_t>(rows.size())));
   return {logits.begin(), logits.end()};
 }
 
