@@ -56,7 +56,7 @@ LUKV_DEVICE unsigned long long SampleSumBefore(unsigned long long value, unsigne
 
 // A logit and its token in one word, so that the greater word is the likelier token, ties to the lower id.
 LUKV_DEVICE unsigned long long SampleRank(float logit, int32_t token) {
-  const unsigned long long key = isnan(logit) ? SampleKey(-INFINITY) : SampleKey(logit);
+  const unsigned long long key = logit != logit ? SampleKey(-INFINITY) : SampleKey(logit);
   return (key << 32) | (0xffffffffu - static_cast<uint32_t>(token));
 }
 LUKV_DEVICE int32_t SampleRankToken(unsigned long long rank) {
@@ -258,7 +258,7 @@ __global__ void __launch_bounds__(kSampleThreads, 1) SampleLogprobsKernel(Sample
   const double log_sum = max + log(total);
   const auto logprob = [&](int32_t token) {
     const float logit = logits[token];
-    return isnan(logit) ? -INFINITY : static_cast<float>(static_cast<double>(logit) - log_sum);
+    return logit != logit ? -INFINITY : static_cast<float>(static_cast<double>(logit) - log_sum);
   };
   if (threadIdx.x == 0) args.logprobs[blockIdx.x] = logprob(args.tokens[blockIdx.x]);
   for (int32_t t = 0; t < row.n_top; ++t) {
