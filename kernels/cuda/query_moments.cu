@@ -12,7 +12,9 @@ namespace {
 constexpr int kSide = 32;
 constexpr int kThreadSide = 4;
 constexpr int kThreads = (kSide / kThreadSide) * (kSide / kThreadSide);
-constexpr int kRowsAtOnce = 32;              // Queries in shared memory.
+// Queries in shared memory: 16 registers of each thread ask for them.
+template <typename T>
+constexpr int kMomentRows = 4 * kVector<T>;
 constexpr int kQueryStride = 2 * kSide + 4;  // Of the rows there: they begin in other banks, at multiples of 16 bytes.
 constexpr int kNormThreads = 256;
 
@@ -63,7 +65,7 @@ struct MomentsLoader {
   static constexpr int kCount = kVector<T>;
   static constexpr int kParts = 2 * kSide / kCount;
   static constexpr int kRowStep = kThreads / kParts;
-  static constexpr int kRows = kRowsAtOnce / kRowStep;
+  static constexpr int kRows = kMomentRows<T> / kRowStep;
 
   const T* from;  // This thread's columns of row row_begin.
   int64_t stride;
@@ -147,6 +149,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     QueryMomentsKernel(QueryMomentsArgs args, const float* factors, int32_t squares_per_head, bool vectors) {
   using Loader = MomentsLoader<T>;
+  constexpr int kRowsAtOnce = kMomentRows<T>;
   LUKV_SHARED(float, queries, kRowsAtOnce* kQueryStride);
   const int32_t head_dim = args.head_dim;
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
