@@ -5,7 +5,7 @@ if(programs)
 endif()
 install(DIRECTORY proto/lukv DESTINATION ${CMAKE_INSTALL_DATADIR}/lukv/proto FILES_MATCHING PATTERN "*.proto")
 
-# lukv_share(FOLDER NAME): the files of FOLDER are share/lukv/NAME, where programs look for them (base/share_folder.h):
+# lukv_share(FOLDER NAME): the files of FOLDER are share/lukv/NAME, where programs look for them (base/installation.h):
 # in the build folder as in an installation.
 function(lukv_share folder name)
   file(GLOB_RECURSE files RELATIVE ${PROJECT_SOURCE_DIR}/${folder} CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*)

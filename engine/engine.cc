@@ -15,7 +15,13 @@ absl::Status EngineOptions::Validate() const {
     return value > 0 ? absl::OkStatus()
                      : absl::InvalidArgumentError(absl::StrCat(name, " must be positive, is ", value));
   };
-  LUKV_RETURN_IF_ERROR(positive("kv memory", kv_memory_bytes));
+  if (kv_memory_bytes < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("kv memory must be >= 0, is ", kv_memory_bytes));
+  }
+  if (!(memory_utilization > 0 && memory_utilization <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("memory utilization must be above 0 and at most 1, is ", memory_utilization));
+  }
   LUKV_RETURN_IF_ERROR(positive("page tokens", page_tokens));
   LUKV_RETURN_IF_ERROR(positive("max sequences", max_sequences));
   LUKV_RETURN_IF_ERROR(positive("max queued requests", max_queued_requests));
@@ -61,25 +67,29 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const std::string& model_
   const ModelConfig& config = parts.weights->config();
   LUKV_ASSIGN_OR_RETURN(const int32_t context, ServedContext(config, options));
 
-  const int64_t page_bytes = ModelRunner::PageBytes(config, options.kv_dtype, options.page_tokens);
-  const int64_t n_pages = std::min<int64_t>(options.kv_memory_bytes / page_bytes, INT32_MAX);
-  const int64_t heads = int64_t{config.n_layers} * config.n_kv_heads;
-  if (n_pages < heads) {
-    return absl::InvalidArgumentError(absl::StrCat("KV memory of ", options.kv_memory_bytes, " bytes is ", n_pages,
-                                                   " pages of ", page_bytes, " bytes; one token of this model needs ",
-                                                   heads, " (one for each kv head of each layer)"));
-  }
   LUKV_ASSIGN_OR_RETURN(parts.fingerprint, ModelFingerprint(*parts.weights));
   LUKV_ASSIGN_OR_RETURN(parts.curves, CurveSet::Load(options.curves, options.curves_root, config, parts.fingerprint));
-  LUKV_ASSIGN_OR_RETURN(Model model, Model::Load(*parts.weights, *parts.backend));
-  parts.model = std::make_unique<Model>(std::move(model));
-  LUKV_ASSIGN_OR_RETURN(parts.runner, ModelRunner::Create(*parts.model, *parts.backend,
-                                                          {.kv_dtype = options.kv_dtype,
-                                                           .page_tokens = options.page_tokens,
-                                                           .n_pages = static_cast<uint32_t>(n_pages),
-                                                           .n_slots = options.max_sequences,
-                                                           .max_context = context,
-                                                           .prefill_chunk = options.prefill_chunk}));
+  RunnerOptions runner{.kv_dtype = options.kv_dtype,
+                       .page_tokens = options.page_tokens,
+                       .n_slots = options.max_sequences,
+                       .max_context = context,
+                       .prefill_chunk = options.prefill_chunk};
+  MemoryRequest memory{.activations = parts.backend->activation_dtype(),
+                       .utilization = options.memory_utilization,
+                       .kv_memory_bytes = options.kv_memory_bytes};
+  LUKV_ASSIGN_OR_RETURN(memory.before, parts.backend->Memory());
+  absl::StatusOr<Model> model = Model::Load(*parts.weights, *parts.backend);
+  if (absl::IsResourceExhausted(model.status())) {
+    return absl::ResourceExhaustedError(absl::StrCat("the weights do not fit: ", memory.before.free_bytes >> 20,
+                                                     " MiB were free; ", std::string(model.status().message())));
+  }
+  LUKV_RETURN_IF_ERROR(model.status());
+  memory.weight_bytes = model->weight_bytes;
+  memory.workspace_bytes = static_cast<int64_t>(parts.backend->WorkspaceBytes());
+  LUKV_ASSIGN_OR_RETURN(parts.memory, PlanMemory(memory, config, runner));
+  runner.n_pages = static_cast<uint32_t>(parts.memory.n_pages);
+  parts.model = std::make_unique<Model>(*std::move(model));
+  LUKV_ASSIGN_OR_RETURN(parts.runner, ModelRunner::Create(*parts.model, *parts.backend, runner));
   return std::make_unique<EngineLoop>(std::move(parts), tokenizer.end_tokens(), options);
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "engine/evict/budget_curve.h"
 #include "engine/evict/eviction_plan.h"
+#include "engine/memory_plan.h"
 #include "engine/model/model_config.h"
 #include "engine/outbox.h"
 #include "engine/request.h"
@@ -19,10 +20,11 @@
 namespace lukv {
 
 struct EngineOptions {
-  int64_t kv_memory_bytes = int64_t{2} << 30;  // For pages; rounded down to whole pages.
-  DType kv_dtype = DType::kBF16;               // kBF16 or kF32
-  int32_t page_tokens = 64;                    // Entries of one kv head per page.
-  int32_t max_sequences = 64;                  // Running at once.
+  int64_t kv_memory_bytes = 0;      // For pages, rounded down to whole ones; 0: see engine/memory_plan.h.
+  double memory_utilization = 0.9;  // Share of the device's free memory that may be taken; (0, 1].
+  DType kv_dtype = DType::kBF16;    // kBF16 or kF32
+  int32_t page_tokens = 64;         // Entries of one kv head per page.
+  int32_t max_sequences = 64;       // Running at once.
   int32_t max_queued_requests = 1024;
   int32_t max_context = 0;      // Tokens of prompt + output; 0: the model's context length.
   int32_t prefill_chunk = 512;  // Tokens of a prefill unit.
@@ -64,6 +66,7 @@ struct ModelInfo {
   int64_t kv_bytes_per_token = 0;  // All layers and kv heads, full cache.
   int32_t max_context = 0;
   std::string device;
+  MemoryPlan memory;
   DType kv_dtype = DType::kBF16;
   std::string fingerprint;  // engine/model/fingerprint.h; what budget curves are known by.
   int32_t min_evicted_context = 0;

@@ -41,6 +41,7 @@ EngineLoop::EngineLoop(EngineParts parts, std::vector<TokenId> end_tokens, const
                     .kv_bytes_per_token = ModelRunner::KvBytesPerToken(config, options_.kv_dtype),
                     .max_context = parts_.runner->options().max_context,
                     .device = parts_.backend->name(),
+                    .memory = parts_.memory,
                     .kv_dtype = options_.kv_dtype,
                     .fingerprint = parts_.fingerprint,
                     .min_evicted_context = options_.min_evicted_context};
@@ -320,17 +321,23 @@ absl::Status EngineLoop::StartGroup(const std::vector<Request*>& requests) {
 
 absl::Status EngineLoop::RunPrefillUnit() {
   if (!group_.has_value()) return absl::OkStatus();  // It could not be started.
-  // Tokens are chosen after the unit: a sample may end with its first token and give its pages back, and until the unit
-  // returns the last layer still writes to them.
-  std::vector<std::pair<size_t, std::vector<float>>> prompt_logits;
-  absl::Status status =
-      parts_.runner->RunPrefillUnit(*group_, {.logits = [&](size_t prompt, size_t, std::span<const float> logits) {
-        prompt_logits.emplace_back(prompt, std::vector<float>(logits.begin(), logits.end()));
-      }});
+  // Tokens take effect after the unit: a sample may end with its first token and give its pages back, and until the
+  // unit returns the last layer still writes to them.
+  std::vector<std::pair<size_t, std::vector<SampledToken>>> done;
+  const auto choose = [&](size_t prompt, size_t, int32_t row) -> absl::Status {
+    SampleBatch batch;
+    for (const Sample& sample : group_requests_[prompt]->samples) {
+      AddRow(*group_requests_[prompt], sample, row, batch);
+    }
+    LUKV_ASSIGN_OR_RETURN(std::vector<SampledToken> tokens, parts_.runner->Sample(batch));
+    done.emplace_back(prompt, std::move(tokens));
+    return absl::OkStatus();
+  };
+  absl::Status status = parts_.runner->RunPrefillUnit(*group_, {.rows = choose});
   ++counters_.prefill_units;
-  for (const auto& [prompt, logits] : prompt_logits) {
+  for (auto& [prompt, tokens] : done) {
     if (!status.ok()) break;
-    OnPromptDone(*group_requests_[prompt], logits);
+    OnPromptDone(*group_requests_[prompt], std::move(tokens));
   }
   if (!status.ok() || group_->done()) {
     group_.reset();
@@ -339,7 +346,7 @@ absl::Status EngineLoop::RunPrefillUnit() {
   return status;
 }
 
-void EngineLoop::OnPromptDone(Request& request, std::span<const float> logits) {
+void EngineLoop::OnPromptDone(Request& request, std::vector<SampledToken> tokens) {
   request.prefilled = true;
   request.prompt_done = absl::Now();
   request.usage.prefill = request.prompt_done - request.admitted;
@@ -357,7 +364,7 @@ void EngineLoop::OnPromptDone(Request& request, std::span<const float> logits) {
       request.usage.kept_entries += sum;
     }
   }
-  for (Sample& sample : request.samples) OnToken(request, sample, logits);
+  for (size_t i = 0; i < tokens.size(); ++i) OnToken(request, request.samples[i], std::move(tokens[i]));
 }
 
 absl::Status EngineLoop::RunDecode() {
@@ -378,16 +385,23 @@ absl::Status EngineLoop::RunDecode() {
     }
   }
   if (rows.empty()) return absl::OkStatus();
-  LUKV_ASSIGN_OR_RETURN(const std::span<const float> logits, parts_.runner->Decode(rows));
-  const size_t vocabulary = logits.size() / rows.size();
+  LUKV_RETURN_IF_ERROR(parts_.runner->Decode(rows));
+  SampleBatch batch;
   for (size_t i = 0; i < rows.size(); ++i) {
-    OnToken(*owners[i].first, *owners[i].second, logits.subspan(i * vocabulary, vocabulary));
+    AddRow(*owners[i].first, *owners[i].second, static_cast<int32_t>(i), batch);
   }
+  LUKV_ASSIGN_OR_RETURN(std::vector<SampledToken> tokens, parts_.runner->Sample(batch));
+  for (size_t i = 0; i < rows.size(); ++i) OnToken(*owners[i].first, *owners[i].second, std::move(tokens[i]));
   return absl::OkStatus();
 }
 
-void EngineLoop::OnToken(Request& request, Sample& sample, std::span<const float> logits) {
-  const TokenId token = sample.sampler.Choose(logits);
+void EngineLoop::AddRow(const Request& request, const Sample& sample, int32_t logits_row, SampleBatch& batch) {
+  sample.sampler.AddRow(logits_row, request.request.logprobs ? request.request.top_logprobs : -1, batch);
+}
+
+void EngineLoop::OnToken(Request& request, Sample& sample, SampledToken sampled) {
+  const TokenId token = sampled.token;
+  sample.sampler.Took(token);
   sample.last = token;
   ++sample.generated;
   ++counters_.generated_tokens;
@@ -396,9 +410,8 @@ void EngineLoop::OnToken(Request& request, Sample& sample, std::span<const float
 
   TokenEvent event{.sample = sample.index, .token = token};
   if (request.request.logprobs) {
-    Logprobs logprobs = ComputeLogprobs(logits, token, request.request.top_logprobs);
-    event.logprob = logprobs.chosen;
-    event.alternatives = std::move(logprobs.top);
+    event.logprob = sampled.logprob;
+    event.alternatives = std::move(sampled.top);
   }
   request.outbox->Push(std::move(event));
   if (Contains(request.end_ids, token)) {

@@ -32,6 +32,7 @@ struct EngineParts {
   std::unique_ptr<ModelRunner> runner;
   std::string fingerprint;
   CurveSet curves;
+  MemoryPlan memory;
 };
 
 class EngineLoop final : public Engine {
@@ -109,8 +110,9 @@ class EngineLoop final : public Engine {
   absl::Status StartGroup(const std::vector<Request*>& requests);
   absl::Status RunPrefillUnit();
   absl::Status RunDecode();
-  void OnPromptDone(Request& request, std::span<const float> logits);
-  void OnToken(Request& request, Sample& sample, std::span<const float> logits);
+  void OnPromptDone(Request& request, std::vector<SampledToken> tokens);  // One for each sample.
+  void OnToken(Request& request, Sample& sample, SampledToken sampled);
+  static void AddRow(const Request& request, const Sample& sample, int32_t logits_row, SampleBatch& batch);
   void FinishSample(Request& request, Sample& sample, FinishReason reason, TokenId stop_token);
   // Frees what the request holds and sends its DoneEvent; the request is gone afterwards.
   void End(Ticket ticket, const absl::Status& status);

@@ -63,13 +63,15 @@ struct RmsNormArgs {
 };
 
 // out = in * W^T (+ bias) (+ out if accumulate). A row of the result does not depend on which other rows are there:
-// the same input row gives the same bits in a batch of any size.
+// the same input row gives the same bits in a batch of any size. With `decode` a device may take another arithmetic,
+// one that is fast for few rows; the bits are then the same for any number of such rows.
 struct LinearArgs {
   const LinearWeight* weight = nullptr;  // [out_features, in_features]
   const float* bias = nullptr;           // [out_features] or null
   ConstMatrix in;                        // [n_tokens, in_features]
   Matrix out;                            // [n_tokens, out_features]
   bool accumulate = false;
+  bool decode = false;
 };
 
 // How the two halves of a rotated pair lie in a head: (i, i + D/2) as in Hugging Face weights, or (2i, 2i + 1) as in
@@ -202,6 +204,19 @@ struct CompactArgs {
 struct SiluMulArgs {
   ConstMatrix gate_up;  // [n_tokens, 2 * F]
   Matrix out;           // [n_tokens, F]
+};
+
+// A word of a table that changes.
+struct ScatterUpdate {
+  uint32_t index = 0;
+  uint32_t value = 0;
+};
+
+// to[updates[i].index] = updates[i].value.
+struct ScatterArgs {
+  uint32_t* to = nullptr;
+  const ScatterUpdate* updates = nullptr;  // host, [n_updates]; no index twice
+  int64_t n_updates = 0;
 };
 
 // out[i] = in[rows[i]].

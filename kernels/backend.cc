@@ -195,4 +195,30 @@ absl::Status Backend::GatherRows(const GatherRowsArgs& args) {
   return args.out.rows == 0 ? absl::OkStatus() : DoGatherRows(args);
 }
 
+absl::Status Backend::Sample(const SampleArgs& args) {
+  Checks checks("Sample");
+  checks.IsMatrix(args.logits, DType::kF32, "logits");
+  checks.NotNegative(args.n_rows, "n_rows");
+  checks.NotNegative(args.n_adjustments, "n_adjustments");
+  checks.InRange(args.max_top, 0, int64_t{kMaxTopTokens} + 1, "max_top");
+  checks.Require(args.max_top <= args.logits.cols, "max_top", "is ", args.max_top, " of ", args.logits.cols, " tokens");
+  checks.Require(args.n_rows <= 0 || (args.rows != nullptr && args.logits.rows > 0), "rows", "is null, or no logits");
+  checks.Require(args.n_adjustments <= 0 || args.adjustments != nullptr, "adjustments", "is null");
+  checks.Require(args.n_rows <= 0 || args.tokens != nullptr, "tokens", "is null");
+  checks.Require(
+      args.max_top <= 0 || (args.logprobs != nullptr && args.top_tokens != nullptr && args.top_logprobs != nullptr),
+      "max_top", "needs logprobs, top_tokens and top_logprobs");
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.n_rows == 0 ? absl::OkStatus() : DoSample(args);
+}
+
+absl::Status Backend::Scatter(const ScatterArgs& args) {
+  Checks checks("Scatter");
+  checks.NotNegative(args.n_updates, "n_updates");
+  checks.Require(args.n_updates <= 0 || args.to != nullptr, "to", "is null");
+  checks.Require(args.n_updates <= 0 || args.updates != nullptr, "updates", "is null");
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.n_updates == 0 ? absl::OkStatus() : DoScatter(args);
+}
+
 }  // namespace lukv

@@ -12,11 +12,13 @@
 #include <string>
 #include <string_view>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/args.h"
 #include "kernels/dtype.h"
 #include "kernels/evict_args.h"
+#include "kernels/sample_args.h"
 
 namespace lukv {
 
@@ -64,6 +66,13 @@ class DeviceBuffer {
   size_t bytes_ = 0;
 };
 
+// Of a device.
+struct MemoryInfo {
+  size_t total_bytes = 0;
+  size_t free_bytes = 0;
+  bool host = false;  // It is the host's memory, which others use as well.
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -78,6 +87,13 @@ class Backend {
   virtual absl::Status CopyToDevice(void* device, const void* host, size_t bytes) = 0;
   virtual absl::Status CopyToHost(void* host, const void* device, size_t bytes) = 0;  // Waits for what was issued.
   virtual absl::Status Synchronize() = 0;
+  virtual absl::StatusOr<MemoryInfo> Memory() = 0;
+  // Bytes that ops may come to take for themselves beside what callers allocate, with the weights packed so far.
+  virtual size_t WorkspaceBytes() const = 0;
+
+  // Issues `ops`. They must issue the same work with the same arguments each time that the same key is given, without
+  // waiting and without host arrays: a device may record it and play it back later instead of calling them.
+  virtual absl::Status Replay(uint64_t key, absl::FunctionRef<absl::Status()> ops) = 0;
 
   // One linear layer out of tensors stacked by rows (q, k, v; gate, up), each with its own dtype. The views' memory may
   // go after the call. INVALID_ARGUMENT when the column counts differ.
@@ -96,6 +112,8 @@ class Backend {
   absl::Status Compact(const CompactArgs& args);
   absl::Status SiluMul(const SiluMulArgs& args);
   absl::Status GatherRows(const GatherRowsArgs& args);
+  absl::Status Scatter(const ScatterArgs& args);
+  absl::Status Sample(const SampleArgs& args);
 
   // Eviction (evict_args.h).
   absl::Status QueryMoments(const QueryMomentsArgs& args);
@@ -121,6 +139,8 @@ class Backend {
   virtual absl::Status DoCompact(const CompactArgs& args) = 0;
   virtual absl::Status DoSiluMul(const SiluMulArgs& args) = 0;
   virtual absl::Status DoGatherRows(const GatherRowsArgs& args) = 0;
+  virtual absl::Status DoScatter(const ScatterArgs& args) = 0;
+  virtual absl::Status DoSample(const SampleArgs& args) = 0;
   virtual absl::Status DoQueryMoments(const QueryMomentsArgs& args) = 0;
   virtual absl::Status DoScoreExpectedAttention(const ScoreExpectedAttentionArgs& args) = 0;
   virtual absl::Status DoScoreSnapKv(const ScoreSnapKvArgs& args) = 0;

@@ -9,7 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "base/share_folder.h"
+#include "base/installation.h"
 #include "base/status_macros.h"
 
 namespace lukv {
@@ -85,8 +85,9 @@ class Parser {
   void AddModelOptions() {
     Add("model", config_.model.path, "GGUF file or Hugging Face folder (required)");
     Add("model-name", config_.model.name, "Name that clients and metrics see [from the path]");
-    Add("device", config_.backend.device, "Where to compute")->check(CLI::IsMember({"cpu"}));
-    Add("threads", config_.backend.cpu.threads, "CPU threads; 0: one per core");
+    Add("device", config_.device.device,
+        "Where to compute: cpu, cuda, cuda:N, or auto: the first CUDA device there is");
+    Add("threads", config_.device.cpu.threads, "CPU threads; 0: one per core");
     Add("compute", raw_.compute, "Arithmetic of quantised layers: activations in int8 (fast) or f32")
         ->check(CLI::IsMember(&kComputes));
     Add("log-level", raw_.log_level, "What goes to stderr; never prompts or answers")
@@ -110,7 +111,10 @@ class Parser {
 
   void AddEngineOptions() {
     EngineOptions& engine = config_.engine;
-    Add("kv-memory", raw_.kv_memory, "Memory for the KV cache")->transform(CLI::AsSizeValue(true))->default_str("2GiB");
+    Add("kv-memory", raw_.kv_memory,
+        "Memory for the KV cache; 0: what --memory-utilization leaves, on the CPU 2GiB at most")
+        ->transform(CLI::AsSizeValue(true));
+    Add("memory-utilization", engine.memory_utilization, "Share of the device's free memory that may be taken");
     Add("kv-dtype", raw_.kv_dtype, "Element type of the KV cache")->check(CLI::IsMember(&kKvDtypes));
     Add("page-tokens", engine.page_tokens, "Tokens of one kv head in a page of the KV cache");
     Add("max-sequences", engine.max_sequences, "Sequences that run at once");
@@ -135,11 +139,11 @@ class Parser {
 
   void Convert() {
     config_.engine.curves_root = ShareFolder("profiles");
-    if (app_.count("--kv-memory") > 0) config_.engine.kv_memory_bytes = static_cast<int64_t>(raw_.kv_memory);
+    config_.engine.kv_memory_bytes = static_cast<int64_t>(raw_.kv_memory);
     if (app_.count("--max-message-size") > 0) {
       config_.network.max_message_bytes = static_cast<int64_t>(raw_.max_message_size);
     }
-    config_.backend.cpu.compute = kComputes.at(raw_.compute);
+    config_.device.cpu.compute = kComputes.at(raw_.compute);
     config_.engine.kv_dtype = kKvDtypes.at(raw_.kv_dtype);
     config_.log_level = kLogLevels.at(raw_.log_level);
     ParseSeconds(raw_.drain_timeout, &config_.network.drain_timeout);
@@ -194,8 +198,11 @@ absl::Status ServerConfig::Validate() const {
   if (model.path.empty()) {
     return absl::InvalidArgumentError("--model is missing: give a GGUF file or a Hugging Face folder");
   }
-  if (backend.cpu.threads < 0 || backend.cpu.threads > 1024) {
-    return Refuse("threads", absl::StrCat(backend.cpu.threads), "allowed are 0 (one per core) to 1024");
+  if (const absl::Status known = CheckDeviceName(device.device); !known.ok()) {
+    return Refuse("device", device.device, std::string(known.message()));
+  }
+  if (device.cpu.threads < 0 || device.cpu.threads > 1024) {
+    return Refuse("threads", absl::StrCat(device.cpu.threads), "allowed are 0 (one per core) to 1024");
   }
   LUKV_RETURN_IF_ERROR(CheckAddress("listen", network.listen, true, network.insecure_listen_anywhere));
   if (!network.metrics_listen.empty()) {

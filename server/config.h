@@ -10,7 +10,7 @@
 #include "absl/time/time.h"
 #include "base/settings.h"
 #include "engine/engine.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/device.h"
 
 namespace lukv {
 
@@ -22,11 +22,6 @@ enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError, kOff };
 struct ModelOptions {
   std::string path;  // A GGUF file or a Hugging Face folder.
   std::string name;  // What clients and metrics see; "": from the path.
-};
-
-struct BackendOptions {
-  std::string device = "cpu";
-  CpuBackendOptions cpu;
 };
 
 struct NetworkOptions {
@@ -48,7 +43,7 @@ struct EvictionOptions {
 
 struct ServerConfig {
   ModelOptions model;
-  BackendOptions backend;
+  DeviceOptions device;
   NetworkOptions network;
   EngineOptions engine;
   EvictionOptions eviction;

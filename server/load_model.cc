@@ -33,7 +33,9 @@ absl::StatusOr<ServedModel> LoadServedModel(const ServerConfig& config) {
                     .max_sequences = config.engine.max_sequences,
                     .page_tokens = config.engine.page_tokens};
   LUKV_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(config.model.path));
-  LUKV_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeCpuBackend(config.backend.cpu));
+  std::string why_not_cuda;
+  LUKV_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(config.device, &why_not_cuda));
+  if (!why_not_cuda.empty()) LogInfo(absl::StrCat("computing on the CPU: ", why_not_cuda));
   LUKV_ASSIGN_OR_RETURN(model.engine,
                         Engine::Create(config.model.path, std::move(backend), *model.tokenizer, config.engine));
   LUKV_ASSIGN_OR_RETURN(model.default_policy, DefaultPolicyOf(config, *model.engine));

@@ -35,6 +35,7 @@ int Run(const ServerConfig& config) {
   const EngineStats stats = model->engine->Stats();
   const std::string policy = PolicyName(model->default_policy);
   (*server)->Serve(*std::move(model));
+  LogInfo(absl::StrCat("memory on ", info.device, "\n", MemoryTable(info.memory)));
   LogInfo(absl::StrCat("lukv-server ", kVersion, " serves ", config.model.name, " (", info.config.architecture, ", ",
                        info.config.n_layers, " layers, ", info.weight_bytes >> 20, " MiB, loaded in ",
                        absl::FormatDuration(absl::Trunc(absl::Now() - start, absl::Milliseconds(1))), ") on ",

@@ -54,6 +54,7 @@ constexpr Name kKvFull = {"lukv_kv_full_equivalent_bytes",
 constexpr Name kKvResident = {"lukv_kv_resident_bytes", "Bytes of the pages that the running sequences hold."};
 constexpr Name kPagesUsed = {"lukv_kv_pages_used", "KV pages in use."};
 constexpr Name kPagesTotal = {"lukv_kv_pages_total", "KV pages there are."};
+constexpr Name kMemory = {"lukv_memory_plan_bytes", "Device memory that was set aside at the start, by what for."};
 constexpr Name kSteps = {"lukv_engine_steps_total", "Turns of the engine's loop that computed something."};
 constexpr Name kPrefillUnits = {"lukv_prefill_units_total", "Prefill units run: one chunk of tokens in one layer."};
 constexpr Name kLayerFull = {"lukv_kv_layer_context_entries",
@@ -107,6 +108,16 @@ class EngineCollector : public prometheus::Collectable {
     page_tokens_ = page_tokens;
   }
 
+  MetricFamily MemoryFamily(const MemoryPlan& plan) const {
+    MetricFamily family{.name = kMemory.name, .help = kMemory.help, .type = MetricType::Gauge, .metric = {}};
+    for (const auto& [part, bytes] : plan.parts()) {
+      Labels labels = labels_;
+      labels["part"] = part;
+      family.metric.push_back(Family(kMemory, MetricType::Gauge, labels, static_cast<double>(bytes)).metric[0]);
+    }
+    return family;
+  }
+
   std::vector<MetricFamily> Collect() const override {
     MutexLock lock(&mutex_);
     const EngineStats stats = engine_ != nullptr ? engine_->Stats() : EngineStats{};
@@ -132,6 +143,7 @@ class EngineCollector : public prometheus::Collectable {
         counter(kSteps, stats.steps),
         counter(kPrefillUnits, stats.prefill_units),
     };
+    if (engine_ != nullptr) families.push_back(MemoryFamily(engine_->info().memory));
     MetricFamily full = gauge(kLayerFull, 0);
     MetricFamily kept = gauge(kLayerKept, 0);
     full.metric.clear();

@@ -10,16 +10,21 @@ namespace lukv {
 HeadPageTable::HeadPageTable(const KvGeometry& geometry, int32_t n_slots, int32_t max_entries)
     : geometry_(geometry),
       max_entries_(max_entries),
-      slot_stride_(static_cast<size_t>(geometry.heads()) * geometry.PagesFor(max_entries)) {
+      slot_stride_(static_cast<size_t>(geometry.heads()) * geometry.PagesFor(max_entries)),
+      kept_(static_cast<size_t>(n_slots)),
+      offset_(kept_ + static_cast<size_t>(n_slots) * static_cast<size_t>(geometry.heads())),
+      arena_(offset_ + static_cast<size_t>(n_slots) * static_cast<size_t>(geometry.heads())) {
   LUKV_CHECK(geometry.n_layers > 0 && geometry.n_kv_heads > 0 && geometry.page_tokens > 0);
   LUKV_CHECK(n_slots > 0 && max_entries > 0);
-  const size_t slots = static_cast<size_t>(n_slots);
-  LUKV_CHECK(slots * slot_stride_ <= UINT32_MAX);
-  arena_ = std::make_unique_for_overwrite<PageId[]>(slots * slot_stride_);
-  offset_.resize(slots * static_cast<size_t>(geometry.heads()));
-  kept_.resize(slots * static_cast<size_t>(geometry.heads()));
-  generated_.resize(slots);
-  slots_.resize(slots);
+  slots_.resize(static_cast<size_t>(n_slots));
+  LUKV_CHECK(n_words() <= UINT32_MAX);
+  words_ = std::make_unique_for_overwrite<uint32_t[]>(n_words());
+  std::fill(words_.get(), words_.get() + arena_, 0);
+}
+
+size_t HeadPageTable::WordsFor(const KvGeometry& geometry, int32_t n_slots, int32_t max_entries) {
+  const size_t heads = static_cast<size_t>(n_slots) * static_cast<size_t>(geometry.heads());
+  return static_cast<size_t>(n_slots) + heads * (2 + size_t{geometry.PagesFor(max_entries)});
 }
 
 HeadPageTable::~HeadPageTable() {
@@ -40,12 +45,26 @@ size_t HeadPageTable::HeadIndex(Slot slot, int32_t layer, int32_t head) const {
          static_cast<size_t>(head);
 }
 
+void HeadPageTable::Set(size_t word, uint32_t value) {
+  words_[word] = value;
+  changes_.push_back(static_cast<uint32_t>(word));
+}
+
+std::vector<ScatterUpdate> HeadPageTable::Changes() {
+  std::sort(changes_.begin(), changes_.end());
+  changes_.erase(std::unique(changes_.begin(), changes_.end()), changes_.end());
+  std::vector<ScatterUpdate> updates;
+  updates.reserve(changes_.size());
+  for (const uint32_t index : changes_) updates.push_back({.index = index, .value = words_[index]});
+  return updates;
+}
+
 void HeadPageTable::Open(Slot slot, int32_t generated, int32_t room, PageLease lease) {
   SlotState& state = slots_[static_cast<size_t>(Value(slot))];
   LUKV_CHECK(!state.in_use && generated >= 0 && room >= 0);
-  const auto first = kept_.begin() + static_cast<std::ptrdiff_t>(HeadIndex(slot, 0, 0));
-  std::fill(first, first + geometry_.heads(), 0);
-  generated_[static_cast<size_t>(Value(slot))] = generated;
+  const size_t first = HeadIndex(slot, 0, 0);
+  for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) Set(kept_ + i, 0);
+  Set(GeneratedIndex(slot), static_cast<uint32_t>(generated));
   state = SlotState{.in_use = true,
                     .room = room,
                     .arena_end = static_cast<size_t>(Value(slot)) * slot_stride_,
@@ -56,17 +75,18 @@ void HeadPageTable::SetKept(Slot slot, int32_t layer, std::span<const int32_t> k
   SlotState& state = slots_[static_cast<size_t>(Value(slot))];
   LUKV_CHECK(state.in_use && state.layers_set == layer);
   LUKV_CHECK(kept.size() == static_cast<size_t>(geometry_.n_kv_heads));
-  const int32_t generated = generated_[static_cast<size_t>(Value(slot))];
+  const int32_t appended = generated(slot);
   const size_t first = HeadIndex(slot, layer, 0);
   for (size_t i = 0; i < kept.size(); ++i) {
-    LUKV_CHECK(kept[i] >= 0 && kept[i] <= max_entries_ - generated - state.room);
-    const uint32_t pages = geometry_.PagesFor(kept[i] + generated);
+    LUKV_CHECK(kept[i] >= 0 && kept[i] <= max_entries_ - appended - state.room);
+    const uint32_t pages = geometry_.PagesFor(kept[i] + appended);
     LUKV_CHECK(pages <= state.lease.pages().size() - state.pages_used);
-    offset_[first + i] = static_cast<uint32_t>(state.arena_end);
-    kept_[first + i] = kept[i];
-    std::copy_n(state.lease.pages().data() + state.pages_used, pages, &arena_[state.arena_end]);
+    Set(offset_ + first + i, static_cast<uint32_t>(state.arena_end));
+    Set(kept_ + first + i, static_cast<uint32_t>(kept[i]));
+    const PageId* const leased = state.lease.pages().data() + state.pages_used;
+    for (uint32_t p = 0; p < pages; ++p) Set(arena_ + state.arena_end + p, leased[p]);
     state.pages_used += pages;
-    state.arena_end += geometry_.PagesFor(kept[i] + generated + state.room);
+    state.arena_end += geometry_.PagesFor(kept[i] + appended + state.room);
   }
   ++state.layers_set;
 }
@@ -95,11 +115,11 @@ void HeadPageTable::Release(Slot slot) {
 }
 
 uint32_t HeadPageTable::PagesToAppend(Slot slot, int32_t n) const {
-  const int32_t generated = generated_[static_cast<size_t>(Value(slot))];
+  const int32_t appended = generated(slot);
   const size_t first = HeadIndex(slot, 0, 0);
   uint32_t pages = 0;
   for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
-    const int32_t length = kept_[i] + generated;
+    const int32_t length = KeptOf(i) + appended;
     pages += geometry_.PagesFor(length + n) - geometry_.PagesFor(length);
   }
   return pages;
@@ -107,64 +127,65 @@ uint32_t HeadPageTable::PagesToAppend(Slot slot, int32_t n) const {
 
 void HeadPageTable::Append(Slot slot, int32_t n, PageLease lease) {
   SlotState& state = slots_[static_cast<size_t>(Value(slot))];
-  int32_t& generated = generated_[static_cast<size_t>(Value(slot))];
+  const int32_t appended = generated(slot);
   LUKV_CHECK(state.in_use && state.layers_set == geometry_.n_layers && n >= 0 && n <= state.room);
   LUKV_CHECK(state.pages_used == state.lease.pages().size());  // No spare pages are held any more.
   LUKV_CHECK(lease.pages().size() == PagesToAppend(slot, n));
   const PageId* next = lease.pages().data();
   const size_t first = HeadIndex(slot, 0, 0);
   for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
-    const int32_t length = kept_[i] + generated;
+    const int32_t length = KeptOf(i) + appended;
     const uint32_t have = geometry_.PagesFor(length);
     const uint32_t more = geometry_.PagesFor(length + n) - have;
-    std::copy_n(next, more, &arena_[offset_[i] + have]);
-    next += more;
+    for (uint32_t p = 0; p < more; ++p) Set(arena_ + words_[offset_ + i] + have + p, *next++);
   }
-  generated += n;
+  Set(GeneratedIndex(slot), static_cast<uint32_t>(appended + n));
   state.room -= n;
   state.lease.Absorb(std::move(lease));
   state.pages_used = static_cast<uint32_t>(state.lease.pages().size());
 }
 
-void HeadPageTable::Truncate(Slot slot, int32_t generated) {
+void HeadPageTable::Truncate(Slot slot, int32_t kept_of_appended) {
   SlotState& state = slots_[static_cast<size_t>(Value(slot))];
-  int32_t& appended = generated_[static_cast<size_t>(Value(slot))];
-  LUKV_CHECK(state.in_use && generated >= 0 && generated <= appended);
+  const int32_t appended = generated(slot);
+  LUKV_CHECK(state.in_use && kept_of_appended >= 0 && kept_of_appended <= appended);
   std::vector<PageId> unused;
   const size_t first = HeadIndex(slot, 0, 0);
   for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
-    const PageId* const pages = &arena_[offset_[i]];
-    unused.insert(unused.end(), pages + geometry_.PagesFor(kept_[i] + generated),
-                  pages + geometry_.PagesFor(kept_[i] + appended));
+    const PageId* const pages = &words_[arena_ + words_[offset_ + i]];
+    unused.insert(unused.end(), pages + geometry_.PagesFor(KeptOf(i) + kept_of_appended),
+                  pages + geometry_.PagesFor(KeptOf(i) + appended));
   }
-  state.room += appended - generated;
-  appended = generated;
+  state.room += appended - kept_of_appended;
+  Set(GeneratedIndex(slot), static_cast<uint32_t>(kept_of_appended));
   state.lease.GiveBack(std::move(unused));
   state.pages_used = static_cast<uint32_t>(state.lease.pages().size());
 }
 
 CacheLength HeadPageTable::Length(Slot slot, int32_t layer, int32_t head) const {
-  return CacheLength{kept_[HeadIndex(slot, layer, head)] + generated_[static_cast<size_t>(Value(slot))]};
+  return CacheLength{KeptOf(HeadIndex(slot, layer, head)) + generated(slot)};
 }
 
 std::span<const PageId> HeadPageTable::Pages(Slot slot, int32_t layer, int32_t head) const {
-  return {&arena_[offset_[HeadIndex(slot, layer, head)]], geometry_.PagesFor(Value(Length(slot, layer, head)))};
+  return {&words_[arena_ + words_[offset_ + HeadIndex(slot, layer, head)]],
+          geometry_.PagesFor(Value(Length(slot, layer, head)))};
 }
 
 std::span<const int32_t> HeadPageTable::Kept(Slot slot, int32_t layer) const {
   LUKV_CHECK(layer < slots_[static_cast<size_t>(Value(slot))].layers_set);
-  return {&kept_[HeadIndex(slot, layer, 0)], static_cast<size_t>(geometry_.n_kv_heads)};
+  return {reinterpret_cast<const int32_t*>(&words_[kept_ + HeadIndex(slot, layer, 0)]),
+          static_cast<size_t>(geometry_.n_kv_heads)};
 }
 
 uint32_t HeadPageTable::pages_held(Slot slot) const {
   return static_cast<uint32_t>(slots_[static_cast<size_t>(Value(slot))].lease.pages().size());
 }
 
-PageTableView HeadPageTable::View() const {
-  return PageTableView{.arena = arena_.get(),
-                       .offset = offset_.data(),
-                       .kept = kept_.data(),
-                       .generated = generated_.data(),
+PageTableView HeadPageTable::View(const uint32_t* words) const {
+  return PageTableView{.arena = words + arena_,
+                       .offset = words + offset_,
+                       .kept = reinterpret_cast<const int32_t*>(words + kept_),
+                       .generated = reinterpret_cast<const int32_t*>(words),
                        .n_slots = n_slots(),
                        .n_layers = geometry_.n_layers,
                        .n_kv_heads = geometry_.n_kv_heads};

@@ -1,5 +1,5 @@
 // Which pages hold the entries of each (slot, layer, kv head), and how many entries there are. The host is the only one
-// to change it; kernels read View(). Knows nothing of sequences or positions.
+// to change it; kernels read a copy on their device (DevicePageTable). Knows nothing of sequences or positions.
 #pragma once
 
 #include <cstdint>
@@ -59,9 +59,10 @@ class HeadPageTable {
   uint32_t PagesToAppend(Slot slot, int32_t n) const;
   // Makes the heads n entries longer. REQUIRES: lease has PagesToAppend(slot, n) pages; n fits in `room`.
   void Append(Slot slot, int32_t n, PageLease lease);
-  // Takes back what was appended after the first `generated` entries; pages that hold none any more go to the pool.
+  // Takes back what was appended after the first `kept_of_appended` entries; pages that hold none any more go to the
+  // pool.
   // REQUIRES: in use, at least so many were appended.
-  void Truncate(Slot slot, int32_t generated);
+  void Truncate(Slot slot, int32_t kept_of_appended);
 
   CacheLength Length(Slot slot, int32_t layer, int32_t head) const;
   // Pages of one head in order. [PagesFor(Length)]
@@ -70,15 +71,22 @@ class HeadPageTable {
   // Entries kept of the context by each head, [n_kv_heads]. REQUIRES: the layer was set.
   std::span<const int32_t> Kept(Slot slot, int32_t layer) const;
   // Entries that followed them.
-  int32_t generated(Slot slot) const { return generated_[static_cast<size_t>(Value(slot))]; }
+  int32_t generated(Slot slot) const { return static_cast<int32_t>(words_[GeneratedIndex(slot)]); }
   bool in_use(Slot slot) const { return slots_[static_cast<size_t>(Value(slot))].in_use; }
 
   const KvGeometry& geometry() const { return geometry_; }
   int32_t n_slots() const { return static_cast<int32_t>(slots_.size()); }
   int32_t max_entries() const { return max_entries_; }
 
-  // Host arrays; stay valid while the table lives, contents change with it.
-  PageTableView View() const;
+  // The table is one array of words. As a view of such an array, here or on a device:
+  PageTableView View(const uint32_t* words) const;
+  size_t n_words() const { return WordsFor(geometry_, n_slots(), max_entries_); }
+  static size_t WordsFor(const KvGeometry& geometry, int32_t n_slots, int32_t max_entries);
+  // Words that changed since ForgetChanges, with their values of now; each index once.
+  std::vector<ScatterUpdate> Changes();
+  void ForgetChanges() { changes_.clear(); }
+  // The first words; all but the lists of pages, most of which are never touched.
+  std::span<const uint32_t> Lengths() const { return {words_.get(), arena_}; }
 
  private:
   struct SlotState {
@@ -89,15 +97,20 @@ class HeadPageTable {
     uint32_t pages_used = 0;  // Of the lease, from the front; all of it once the spare pages are back.
     PageLease lease;
   };
+  // Words: generated [n_slots], kept [n_slots, n_layers, n_kv_heads], offset [same], arena [n_slots * slot_stride_].
+  size_t GeneratedIndex(Slot slot) const { return static_cast<size_t>(Value(slot)); }
   size_t HeadIndex(Slot slot, int32_t layer, int32_t head) const;
+  int32_t KeptOf(size_t head) const { return static_cast<int32_t>(words_[kept_ + head]); }
+  void Set(size_t word, uint32_t value);
 
   const KvGeometry geometry_;
   const int32_t max_entries_;
-  const size_t slot_stride_;         // Arena entries set aside per slot, so that no slot's list ever moves.
-  std::unique_ptr<PageId[]> arena_;  // [n_slots * slot_stride_]; left uninitialised: most of it is never touched.
-  std::vector<uint32_t> offset_;     // [n_slots, n_layers, n_kv_heads]
-  std::vector<int32_t> kept_;        // [n_slots, n_layers, n_kv_heads]
-  std::vector<int32_t> generated_;   // [n_slots]
+  const size_t slot_stride_;  // Arena entries set aside per slot, so that no slot's list ever moves.
+  const size_t kept_;         // Where the sections begin.
+  const size_t offset_;
+  const size_t arena_;
+  std::unique_ptr<uint32_t[]> words_;  // The arena is left uninitialised.
+  std::vector<uint32_t> changes_;      // Indices
   std::vector<SlotState> slots_;
 };
 

@@ -123,10 +123,10 @@ absl::Status ModelRunner::RunPrefillUnit(PrefillGroup& group, const PrefillSinks
   const bool context = begin < group.context_tokens_;
   const int32_t end = std::min(context ? group.context_tokens_ : group.tokens(), begin + options_.prefill_chunk);
   if (context) {
-    LUKV_RETURN_IF_ERROR(ContextChunk(group, begin, end, sinks.logits));
+    LUKV_RETURN_IF_ERROR(ContextChunk(group, begin, end, sinks));
     if (end == group.context_tokens_) LUKV_RETURN_IF_ERROR(CompactLayer(group, sinks.scores));
   } else {
-    LUKV_RETURN_IF_ERROR(QuestionChunk(group, begin, end, sinks.logits));
+    LUKV_RETURN_IF_ERROR(QuestionChunk(group, begin, end, sinks));
   }
   group.chunk_begin_ = end;
   if (end < group.tokens()) return absl::OkStatus();
@@ -155,10 +155,10 @@ Matrix ModelRunner::Hidden(const PrefillGroup& group, int32_t begin, int32_t end
 // ---------------------------------------------------------------------------------------------------------------------
 // Chunks
 
-absl::Status ModelRunner::ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink) {
+absl::Status ModelRunner::ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const PrefillSinks& sinks) {
   const LayerWeights& weights = model_.layers[static_cast<size_t>(group.layer_)];
   const Matrix x = Hidden(group, begin, end);
-  LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x));
+  LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x, RowClass::kPrefill));
   const QkvArgs qkv = SplitArgs(weights, group.device_positions_.as<Position>() + begin, 0, x.rows);
   LUKV_RETURN_IF_ERROR(backend_.RopeStage({.qkv = qkv, .staging = Staging(group), .staging_row = begin}));
 
@@ -189,12 +189,12 @@ absl::Status ModelRunner::ContextChunk(PrefillGroup& group, int32_t begin, int32
     segment.first += wanted - first;
     segment.n_query = last - wanted;
     LUKV_RETURN_IF_ERROR(AttendContext(group, {&segment, 1}, x.rows));
-    LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sink));
+    LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sinks));
   }
   if (last_layer) return absl::OkStatus();
   LUKV_RETURN_IF_ERROR(AttendContext(group, segments, x.rows));
-  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x));
-  return Mlp(weights, x);
+  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x, RowClass::kPrefill));
+  return Mlp(weights, x, RowClass::kPrefill);
 }
 
 absl::Status ModelRunner::AttendContext(const PrefillGroup& group, std::span<const PrefillSegment> segments,
@@ -208,37 +208,42 @@ absl::Status ModelRunner::AttendContext(const PrefillGroup& group, std::span<con
                                     .out = Rows(attention_, rows, config().q_features())});
 }
 
-absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink) {
+absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const PrefillSinks& sinks) {
   const LayerWeights& weights = model_.layers[static_cast<size_t>(group.layer_)];
   const Matrix x = Hidden(group, begin, end);
   const bool last_layer = group.layer_ + 1 == group.n_layers_;
-  LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x));
+  LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x, RowClass::kPrefill));
   for (size_t p = 0; p < group.prompts_.size(); ++p) {
     const PrefillGroup::Prompt& prompt = group.prompts_[p];
     const int32_t first = std::max(begin, prompt.question_row);
     const int32_t last = std::min(end, prompt.question_row + prompt.question);
     if (first >= last || prompt.dropped()) continue;
-    LUKV_RETURN_IF_ERROR(AppendQuestion(group, prompt, first, last, begin));
+    LUKV_ASSIGN_OR_RETURN(const PageTableView table, TableUpTo(prompt, last - prompt.question_row));
+    LUKV_RETURN_IF_ERROR(AppendQuestion(group, prompt, table, first, last, begin));
     // As for contexts; a context's tokens come before the question's in logits_from.
     const int32_t logits_row = prompt.question_row + std::max(0, prompt.logits_from - prompt.context);
     const int32_t wanted = last_layer ? std::max(first, logits_row) : first;
     if (wanted >= last) continue;
-    LUKV_RETURN_IF_ERROR(AttendPages(group, prompt, wanted, last, begin));
-    if (last_layer) LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sink));
+    LUKV_RETURN_IF_ERROR(AttendPages(group, prompt, table, wanted, last, begin));
+    if (last_layer) LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sinks));
   }
   if (last_layer) return absl::OkStatus();
-  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x));
-  return Mlp(weights, x);
+  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x, RowClass::kPrefill));
+  return Mlp(weights, x, RowClass::kPrefill);
 }
 
 // The table counts a prompt's whole question from the start; a chunk sees the entries up to its own last.
-PageTableView ModelRunner::TableUpTo(const PrefillGroup::Prompt& prompt, int32_t question_entries) {
-  PageTableView view = table_->View();
-  generated_.assign(view.generated, view.generated + view.n_slots);
+absl::StatusOr<PageTableView> ModelRunner::TableUpTo(const PrefillGroup::Prompt& prompt, int32_t question_entries) {
+  LUKV_RETURN_IF_ERROR(device_table_->Update());
+  std::vector<int32_t> generated;
+  for (int32_t slot = 0; slot < table_->n_slots(); ++slot) generated.push_back(table_->generated(Slot{slot}));
   for (const PrefillTarget& target : prompt.targets) {
-    generated_[static_cast<size_t>(Value(target.slot))] -= prompt.question - question_entries;
+    generated[static_cast<size_t>(Value(target.slot))] -= prompt.question - question_entries;
   }
-  view.generated = generated_.data();
+  LUKV_RETURN_IF_ERROR(
+      backend_.CopyToDevice(question_generated_.data(), generated.data(), generated.size() * sizeof(int32_t)));
+  PageTableView view = device_table_->view();
+  view.generated = question_generated_.as<int32_t>();
   return view;
 }
 
@@ -252,10 +257,9 @@ absl::StatusOr<SequenceRows> ModelRunner::QuestionRows(Slot slot, int32_t n_rows
       .slots = question_slot_.as<int32_t>(), .row_start = question_rows_.as<int32_t>(), .n_sequences = 1};
 }
 
-absl::Status ModelRunner::AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, int32_t first,
-                                         int32_t last, int32_t chunk_begin) {
+absl::Status ModelRunner::AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt,
+                                         const PageTableView& table, int32_t first, int32_t last, int32_t chunk_begin) {
   const LayerWeights& weights = model_.layers[static_cast<size_t>(group.layer_)];
-  const PageTableView table = TableUpTo(prompt, last - prompt.question_row);
   for (const PrefillTarget& target : prompt.targets) {
     LUKV_ASSIGN_OR_RETURN(const SequenceRows sequences, QuestionRows(target.slot, last - first));
     LUKV_RETURN_IF_ERROR(backend_.Append({.qkv = SplitArgs(weights, group.device_positions_.as<Position>() + first,
@@ -269,9 +273,8 @@ absl::Status ModelRunner::AppendQuestion(const PrefillGroup& group, const Prefil
 }
 
 // Attention of rows [first, last); all targets hold the same, so one is asked.
-absl::Status ModelRunner::AttendPages(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, int32_t first,
-                                      int32_t last, int32_t chunk_begin) {
-  const PageTableView table = TableUpTo(prompt, last - prompt.question_row);
+absl::Status ModelRunner::AttendPages(const PrefillGroup& group, const PrefillGroup::Prompt& prompt,
+                                      const PageTableView& table, int32_t first, int32_t last, int32_t chunk_begin) {
   LUKV_ASSIGN_OR_RETURN(const SequenceRows sequences, QuestionRows(prompt.targets.front().slot, last - first));
   const int64_t begin = first - chunk_begin;
   const int64_t end = last - chunk_begin;
@@ -287,21 +290,28 @@ absl::Status ModelRunner::AttendPages(const PrefillGroup& group, const PrefillGr
 
 // Rows [first, last) of the group, all of one part of one prompt, whose attention is done.
 absl::Status ModelRunner::LastLayerRows(PrefillGroup& group, size_t prompt_index, int32_t first, int32_t last,
-                                        int32_t chunk_begin, const LogitsSink& sink) {
+                                        int32_t chunk_begin, const PrefillSinks& sinks) {
   const LayerWeights& weights = model_.layers.back();
   const PrefillGroup::Prompt& prompt = group.prompts_[prompt_index];
   const Matrix x = Hidden(group, first, last);
-  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, first - chunk_begin, x));
-  LUKV_RETURN_IF_ERROR(Mlp(weights, x));
+  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, first - chunk_begin, x, RowClass::kPrefill));
+  LUKV_RETURN_IF_ERROR(Mlp(weights, x, RowClass::kPrefill));
   const int32_t token_of_row_0 =
       first < group.context_tokens_ ? -prompt.context_row : prompt.context - prompt.question_row;
   const size_t vocabulary = static_cast<size_t>(config().vocabulary);
   for (int32_t row = first; row < last; row += static_cast<int32_t>(max_logit_rows_)) {
     const int32_t block_end = std::min(last, row + static_cast<int32_t>(max_logit_rows_));
     LUKV_RETURN_IF_ERROR(Logits(Hidden(group, row, block_end)));
-    for (int32_t r = row; r < block_end && sink != nullptr; ++r) {
-      sink(prompt_index, static_cast<size_t>(r + token_of_row_0),
-           std::span<const float>(host_logits_).subspan(static_cast<size_t>(r - row) * vocabulary, vocabulary));
+    if (sinks.rows != nullptr) {
+      for (int32_t r = row; r < block_end; ++r) {
+        LUKV_RETURN_IF_ERROR(sinks.rows(prompt_index, static_cast<size_t>(r + token_of_row_0), r - row));
+      }
+    }
+    if (sinks.logits == nullptr) continue;
+    LUKV_ASSIGN_OR_RETURN(const std::span<const float> logits, HostLogits(block_end - row));
+    for (int32_t r = row; r < block_end; ++r) {
+      sinks.logits(prompt_index, static_cast<size_t>(r + token_of_row_0),
+                   logits.subspan(static_cast<size_t>(r - row) * vocabulary, vocabulary));
     }
   }
   return absl::OkStatus();
@@ -357,13 +367,14 @@ absl::Status ModelRunner::CompactInto(const PrefillGroup& group, const PrefillGr
                                       const KeptRows* kept) {
   const std::vector<int32_t> all(static_cast<size_t>(config().n_kv_heads), prompt.context);
   table_->SetKept(slot, group.layer_, kept != nullptr ? kept->counts : all);
+  LUKV_RETURN_IF_ERROR(device_table_->Update());
   return backend_.Compact({.staging = Staging(group),
                            .context_row = prompt.context_row,
                            .kept_rows = kept != nullptr ? kept->rows : nullptr,
                            .kept_offset = kept != nullptr ? kept->offset : nullptr,
                            .slot = Value(slot),
                            .layer = group.layer_,
-                           .table = table_->View(),
+                           .table = device_table_->view(),
                            .pages = Pages()});
 }
 

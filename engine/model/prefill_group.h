@@ -49,12 +49,16 @@ struct PrefillPrompt {
   std::vector<ScorerSettings> observed_scorers;
 };
 
-// Logits of token `token` of prompt `prompt` of the group: [vocabulary]. Called in ascending order of token.
+// Logits of token `token` of prompt `prompt` of the group: [vocabulary]. Called in ascending order of token. With the
+// logits on the host, or as a row of the runner's logits on the device, which ModelRunner::Sample may choose from until
+// the sink returns.
+using LogitsRowSink = std::function<absl::Status(size_t prompt, size_t token, int32_t row)>;
 using LogitsSink = std::function<void(size_t prompt, size_t token, std::span<const float> logits)>;
 
 // Who looks at a prefill. Members may be empty.
 struct PrefillSinks {
   LogitsSink logits;
+  LogitsRowSink rows;
   ScoreSink scores;
 };
 

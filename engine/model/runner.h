@@ -7,15 +7,18 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/kv/device_page_table.h"
 #include "engine/kv/head_page_table.h"
 #include "engine/kv/page_pool.h"
 #include "engine/model/model.h"
 #include "engine/model/prefill_group.h"
+#include "engine/sample/sampler.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/backend.h"
 
@@ -51,6 +54,9 @@ class ModelRunner {
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(const Model& model, Backend& backend,
                                                              const RunnerOptions& options);
 
+  // Device bytes that a runner takes beside its pages, and that a prefill takes for each of its tokens.
+  static int64_t BufferBytes(const ModelConfig& config, const RunnerOptions& options, DType activations);
+  static int64_t PrefillBytesPerToken(const ModelConfig& config, const RunnerOptions& options, DType activations);
   // Bytes of one page, and of all entries of one token (every layer and kv head).
   static int64_t PageBytes(const ModelConfig& config, DType kv_dtype, int32_t page_tokens);
   static int64_t KvBytesPerToken(const ModelConfig& config, DType kv_dtype);
@@ -77,10 +83,15 @@ class ModelRunner {
   // Both, to the end.
   absl::Status Prefill(std::span<const PrefillPrompt> prompts, const PrefillSinks& sinks);
 
-  // One token more for each row; logits: [rows, vocabulary], valid until the next call. REQUIRES: 1 <= rows <= n_slots,
-  // no slot twice.
-  absl::StatusOr<std::span<const float>> Decode(std::span<const DecodeRow> rows,
-                                                const DecodeObserver* observer = nullptr);
+  // One token more for each row; their logits are then the first rows of the logits. REQUIRES: 1 <= rows <= n_slots, no
+  // slot twice.
+  absl::Status Decode(std::span<const DecodeRow> rows, const DecodeObserver* observer = nullptr);
+
+  // The logits on the device are those of the last Decode, or, in a PrefillSinks::rows, of the row it is called for.
+  // Chooses tokens from them; waits for the device. REQUIRES: at most n_slots rows, n_top <= kMaxTopTokens.
+  absl::StatusOr<std::vector<SampledToken>> Sample(const SampleBatch& batch);
+  // The first n_rows of them: [n_rows, vocabulary], valid until the next call. Waits for the device.
+  absl::StatusOr<std::span<const float>> HostLogits(int64_t n_rows);
 
   // K and V of one head's entries as f32, [length, head_dim] each. For analysis and tests.
   struct HeadEntries {
@@ -92,29 +103,38 @@ class ModelRunner {
  private:
   ModelRunner(const Model& model, Backend& backend, const RunnerOptions& options);
   absl::Status AllocateBuffers();
+  // The work space: each buffer's member and its bytes.
+  struct BufferSize {
+    DeviceBuffer ModelRunner::*buffer;
+    int64_t bytes;
+  };
+  static std::vector<BufferSize> BufferSizes(const ModelConfig& config, const RunnerOptions& options,
+                                             DType activations);
 
   // The parts of a layer; x is the residual stream, rows of one step or one chunk.
-  absl::Status AttentionInputs(const LayerWeights& weights, ConstMatrix x);
+  enum class RowClass : uint8_t { kPrefill, kDecode };  // Of linear layers: LinearArgs::decode.
+  absl::Status AttentionInputs(const LayerWeights& weights, ConstMatrix x, RowClass rows);
   // For rows [begin, end) of the work space; positions of those rows.
   QkvArgs SplitArgs(const LayerWeights& weights, const Position* positions, int64_t begin, int64_t end) const;
-  absl::Status AttentionOutput(const LayerWeights& weights, int64_t first_row, Matrix x);
-  absl::Status Mlp(const LayerWeights& weights, Matrix x);
-  absl::Status Logits(ConstMatrix x);
+  absl::Status AttentionOutput(const LayerWeights& weights, int64_t first_row, Matrix x, RowClass rows);
+  absl::Status Mlp(const LayerWeights& weights, Matrix x, RowClass rows);
+  absl::Status Logits(ConstMatrix x);  // To logits_
+  absl::Status DecodeStep(int64_t rows, const DecodeObserver* observer);
 
   // Prefill (prefill.cc). Rows [begin, end) of the group, all of contexts or all of questions.
-  absl::Status ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink);
-  absl::Status QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const LogitsSink& sink);
-  absl::Status AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, int32_t first,
-                              int32_t last, int32_t chunk_begin);
-  absl::Status AttendPages(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, int32_t first, int32_t last,
-                           int32_t chunk_begin);
-  PageTableView TableUpTo(const PrefillGroup::Prompt& prompt, int32_t question_entries);
+  absl::Status ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const PrefillSinks& sinks);
+  absl::Status QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const PrefillSinks& sinks);
+  absl::Status AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, const PageTableView& table,
+                              int32_t first, int32_t last, int32_t chunk_begin);
+  absl::Status AttendPages(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, const PageTableView& table,
+                           int32_t first, int32_t last, int32_t chunk_begin);
+  absl::StatusOr<PageTableView> TableUpTo(const PrefillGroup::Prompt& prompt, int32_t question_entries);
   absl::StatusOr<SequenceRows> QuestionRows(Slot slot, int32_t n_rows);
   absl::Status AttendContext(const PrefillGroup& group, std::span<const PrefillSegment> segments, int64_t rows);
   absl::Status Observe(const DecodeObserver& observer, int32_t layer, const SequenceRows& sequences);
   // The rest of the last layer, to the logits.
   absl::Status LastLayerRows(PrefillGroup& group, size_t prompt, int32_t first, int32_t last, int32_t chunk_begin,
-                             const LogitsSink& sink);
+                             const PrefillSinks& sinks);
   // The layer's end: what each target keeps goes from staging into its pages.
   absl::Status CompactLayer(PrefillGroup& group, const ScoreSink& sink);
   absl::Status CompactPrompt(PrefillGroup& group, size_t prompt, const ScoreSink& sink);
@@ -131,31 +151,36 @@ class ModelRunner {
   const Model& model_;
   Backend& backend_;
   const RunnerOptions options_;
-  const float scale_;  // Of attention scores.
+  const float scale_;      // Of attention scores.
+  const uint64_t replay_;  // Backend::Replay's keys of this runner: this + the number of rows.
 
   DeviceBuffer page_store_;
   std::unique_ptr<PagePool> pool_;
   std::unique_ptr<HeadPageTable> table_;
+  std::optional<DevicePageTable> device_table_;
 
-  // Work space of one chunk or one decode step, [max_rows_, ...].
-  const int64_t max_rows_;
-  DeviceBuffer x_;               // [hidden], decode's residual stream
-  DeviceBuffer normed_;          // [hidden]
-  DeviceBuffer qkv_;             // [(n_heads + 2 * n_kv_heads) * head_dim]
-  DeviceBuffer q_;               // [n_heads * head_dim]
-  DeviceBuffer attention_;       // [n_heads * head_dim]
-  DeviceBuffer gate_up_;         // [2 * ffn]
-  DeviceBuffer activated_;       // [ffn]
-  DeviceBuffer logits_;          // [max_logit_rows_, vocabulary], f32
-  DeviceBuffer step_ids_;        // [n_slots] of the decode step
-  DeviceBuffer step_positions_;  // [n_slots]
-  DeviceBuffer step_slots_;      // [n_slots]
-  DeviceBuffer step_row_start_;  // [n_slots + 1]; row i is sequence i
-  DeviceBuffer question_rows_;   // [2]: row starts of one question's rows
-  DeviceBuffer question_slot_;   // [1]
-  int64_t max_logit_rows_ = 0;
+  // Work space of one chunk or one decode step, [prefill_chunk or n_slots, ...].
+  DeviceBuffer x_;                   // [hidden], decode's residual stream
+  DeviceBuffer normed_;              // [hidden]
+  DeviceBuffer qkv_;                 // [(n_heads + 2 * n_kv_heads) * head_dim]
+  DeviceBuffer q_;                   // [n_heads * head_dim]
+  DeviceBuffer attention_;           // [n_heads * head_dim]
+  DeviceBuffer gate_up_;             // [2 * ffn]
+  DeviceBuffer activated_;           // [ffn]
+  DeviceBuffer logits_;              // [max_logit_rows_, vocabulary], f32
+  DeviceBuffer step_ids_;            // [n_slots] of the decode step
+  DeviceBuffer step_positions_;      // [n_slots]
+  DeviceBuffer step_slots_;          // [n_slots]
+  DeviceBuffer step_row_start_;      // [n_slots + 1]; row i is sequence i
+  DeviceBuffer sample_rows_;         // [n_slots] SampleRow
+  DeviceBuffer sampled_;             // Outcome of a Sample, [n_slots] rows of kSampledWords
+  DeviceBuffer adjustments_;         // TokenAdjustment; grows.
+  DeviceBuffer question_rows_;       // [2]: row starts of one question's rows
+  DeviceBuffer question_slot_;       // [1]
+  DeviceBuffer question_generated_;  // [n_slots]: the table's, as a question's chunk sees it.
+  const int64_t max_logit_rows_;
   std::vector<float> host_logits_;
-  std::vector<int32_t> generated_;  // [n_slots]: the table's, as a question's chunk sees it.
+  std::vector<uint32_t> host_sampled_;
 };
 
 }  // namespace lukv

@@ -1,30 +1,37 @@
-// Chooses the next token of one sample from its logits.
+// What a sample's choice of the next token depends on, as rows for the backend's Sample.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "engine/request.h"
 #include "engine/tokenizer/tokenizer.h"
+#include "kernels/sample_args.h"
 
 namespace lukv {
 
-// The log-probabilities (natural logarithm, of the raw logits' softmax) of `token` and of the `top` likeliest tokens,
-// most likely first, ties to the lower id. top <= logits.size().
-struct Logprobs {
-  float chosen = 0;
-  std::vector<TokenLogprob> top;
+// A number in [0, 2^53) that depends on nothing but its three arguments, so that a sample draws the same numbers
+// whatever runs beside it and however often it is preempted. (SplitMix64's finaliser, Steele et al. 2014, over a mix of
+// the three.)
+uint64_t UniformDraw(uint64_t seed, int32_t sample, int32_t step);
+
+// Tokens that are chosen together. (Host arrays.)
+struct SampleBatch {
+  std::vector<SampleRow> rows;
+  std::vector<TokenAdjustment> adjustments;
+  bool logprobs = false;  // Somebody wants log-probabilities.
 };
-Logprobs ComputeLogprobs(std::span<const float> logits, TokenId token, int32_t top);
 
-// A number in [0, 1) that depends on nothing but its three arguments, so that a sample draws the same numbers whatever
-// runs beside it and however often it is preempted. (SplitMix64's finaliser, Steele et al. 2014, over a mix of the
-// three.)
-double UniformDraw(uint64_t seed, int32_t sample, int32_t step);
+// The outcome of a row.
+struct SampledToken {
+  TokenId token = 0;
+  float logprob = 0;              // If the batch asked for them.
+  std::vector<TokenLogprob> top;  // The row's n_top, most likely first.
+};
 
-// One per sample of a request; applies SamplingParams in the order that engine/request.h states. Not thread-safe.
+// One per sample of a request. Not thread-safe.
 class Sampler {
  public:
   // `sample` is the index within the request. `end_ids` are masked until `min_tokens` tokens were chosen. REQUIRES:
@@ -32,30 +39,20 @@ class Sampler {
   Sampler(const SamplingParams& params, std::span<const TokenId> prompt, int32_t sample, int32_t min_tokens,
           std::vector<TokenId> end_ids);
 
-  // logits: [vocabulary]. Counts the token as chosen. NaN logits are never chosen unless all are NaN.
-  TokenId Choose(std::span<const float> logits);
+  // Adds the row of the sample's next token. n_top < 0: its log-probability is not wanted.
+  void AddRow(int32_t logits_row, int32_t n_top, SampleBatch& batch) const;
+  // The token was chosen.
+  void Took(TokenId token);
 
  private:
-  struct Candidate {
-    float logit;
-    TokenId id;
-  };
-  void AdjustLogits();
-  TokenId Draw();
-  // Sorts the most likely candidates to the front until they hold top_k or top_p (whichever is fewer), and returns how
-  // many stay.
-  size_t Filter();
-  bool AdjustsLogits() const;
+  bool Penalises() const;
 
-  const SamplingParams params_;
-  const int32_t sample_;
-  const int32_t min_tokens_;
-  const std::vector<TokenId> end_ids_;
-  std::unordered_map<TokenId, int32_t> prompt_or_output_;  // Value: occurrences in the output.
+  SamplingParams params_;
+  int32_t sample_;
+  int32_t min_tokens_;
+  std::vector<TokenId> end_ids_;
+  std::map<TokenId, int32_t> seen_;  // In the prompt or the output; value: occurrences in the output.
   int32_t chosen_ = 0;
-  std::vector<float> logits_;  // Working copy.
-  std::vector<Candidate> candidates_;
-  std::vector<double> weights_;
 };
 
 }  // namespace lukv

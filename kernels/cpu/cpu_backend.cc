@@ -14,6 +14,7 @@
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/embed.h"
+#include "kernels/cpu/host_memory.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/packed_linear.h"
@@ -53,6 +54,9 @@ class CpuBackend final : public Backend {
     return absl::OkStatus();
   }
   absl::Status Synchronize() override { return absl::OkStatus(); }
+  absl::StatusOr<MemoryInfo> Memory() override { return cpu::HostMemory(); }
+  size_t WorkspaceBytes() const override { return 0; }  // Scratch is small beside what a host has.
+  absl::Status Replay(uint64_t, absl::FunctionRef<absl::Status()> ops) override { return ops(); }
 
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts) override {
     return cpu::PackLinear(parts, context_);
@@ -102,6 +106,14 @@ class CpuBackend final : public Backend {
   }
   absl::Status DoGatherRows(const GatherRowsArgs& args) override {
     cpu::GatherRows(args, context_);
+    return absl::OkStatus();
+  }
+  absl::Status DoScatter(const ScatterArgs& args) override {
+    for (int64_t i = 0; i < args.n_updates; ++i) args.to[args.updates[i].index] = args.updates[i].value;
+    return absl::OkStatus();
+  }
+  absl::Status DoSample(const SampleArgs& args) override {
+    cpu::Sample(args, context_);
     return absl::OkStatus();
   }
   absl::Status DoQueryMoments(const QueryMomentsArgs& args) override {

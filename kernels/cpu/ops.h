@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/evict_args.h"
+#include "kernels/sample_args.h"
 
 namespace lukv::cpu {
 
@@ -42,6 +43,7 @@ void PagedAttention(const PagedAttentionArgs& args, OpContext& context);
 void Compact(const CompactArgs& args, OpContext& context);
 void SiluMul(const SiluMulArgs& args, OpContext& context);
 void GatherRows(const GatherRowsArgs& args, OpContext& context);
+void Sample(const SampleArgs& args, OpContext& context);
 void QueryMoments(const QueryMomentsArgs& args, OpContext& context);
 void ScoreExpectedAttention(const ScoreExpectedAttentionArgs& args, OpContext& context);
 void ScoreSnapKv(const ScoreSnapKvArgs& args, OpContext& context);

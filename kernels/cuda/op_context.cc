@@ -38,8 +38,8 @@ Uploads::~Uploads() {
 }
 
 cudaError_t Uploads::Open() {
-  if (pinned_ == nullptr) LUKV_CUDA_RETURN_IF_ERROR(cudaMallocHost(&pinned_, kSlots * kSlotBytes));
-  if (device_ == nullptr) LUKV_CUDA_RETURN_IF_ERROR(cudaMalloc(&device_, kSlots * kSlotBytes));
+  if (pinned_ == nullptr) LUKV_CUDA_RETURN_IF_ERROR(cudaMallocHost(&pinned_, kDeviceBytes));
+  if (device_ == nullptr) LUKV_CUDA_RETURN_IF_ERROR(cudaMalloc(&device_, kDeviceBytes));
   for (cudaEvent_t& event : copied_) {
     if (event == nullptr) LUKV_CUDA_RETURN_IF_ERROR(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   }
@@ -59,10 +59,10 @@ cudaError_t Uploads::Copy(void* device, const void* host, size_t bytes) {
   const char* from = static_cast<const char*>(host);
   char* to = static_cast<char*>(device);
   while (bytes > 0) {
-    const size_t part = bytes < kSlotBytes ? bytes : kSlotBytes;
+    const size_t part = bytes < kMaxBytes ? bytes : kMaxBytes;
     int slot = 0;
     LUKV_CUDA_RETURN_IF_ERROR(NextSlot(&slot));
-    char* const pinned = static_cast<char*>(pinned_) + static_cast<size_t>(slot) * kSlotBytes;
+    char* const pinned = static_cast<char*>(pinned_) + static_cast<size_t>(slot) * kMaxBytes;
     std::memcpy(pinned, from, part);
     LUKV_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(to, pinned, part, cudaMemcpyHostToDevice, stream_));
     LUKV_CUDA_RETURN_IF_ERROR(cudaEventRecord(copied_[slot], stream_));
@@ -74,9 +74,9 @@ cudaError_t Uploads::Copy(void* device, const void* host, size_t bytes) {
 }
 
 cudaError_t Uploads::Put(const void* host, size_t bytes, const void** device) {
-  if (bytes > kSlotBytes) return cudaErrorInvalidValue;
+  if (bytes > kMaxBytes) return cudaErrorInvalidValue;
   if (next_ == 0) LUKV_CUDA_RETURN_IF_ERROR(Open());
-  char* const to = static_cast<char*>(device_) + static_cast<size_t>(next_ % kSlots) * kSlotBytes;
+  char* const to = static_cast<char*>(device_) + static_cast<size_t>(next_ % kSlots) * kMaxBytes;
   *device = to;
   return Copy(to, host, bytes);
 }

@@ -47,20 +47,22 @@ class Uploads {
   Uploads(const Uploads&) = delete;
   Uploads& operator=(const Uploads&) = delete;
 
+  static constexpr int kSlots = 64;
+  static constexpr size_t kMaxBytes = 64 * 1024;  // Of a Put.
+  static constexpr size_t kDeviceBytes = kSlots * kMaxBytes;
+
   // Copies in stream order to `device`.
   cudaError_t Copy(void* device, const void* host, size_t bytes);
   // The same, to memory of its own that holds until `kSlots` uploads later at least.
   cudaError_t Put(const void* host, size_t bytes, const void** device);
 
  private:
-  static constexpr int kSlots = 64;
-  static constexpr size_t kSlotBytes = 64 * 1024;
   cudaError_t Open();
   cudaError_t NextSlot(int* slot);
 
   const cudaStream_t stream_;
-  void* pinned_ = nullptr;  // [kSlots, kSlotBytes]
-  void* device_ = nullptr;  // [kSlots, kSlotBytes]
+  void* pinned_ = nullptr;  // [kSlots, kMaxBytes]
+  void* device_ = nullptr;  // [kSlots, kMaxBytes]
   cudaEvent_t copied_[kSlots] = {};
   int next_ = 0;
 };

@@ -5,6 +5,7 @@
 #include "kernels/args.h"
 #include "kernels/cuda/op_context.h"
 #include "kernels/evict_args.h"
+#include "kernels/sample_args.h"
 
 namespace lukv::cuda {
 
@@ -16,6 +17,7 @@ cudaError_t PagedAttention(const PagedAttentionArgs& args, const OpContext& cont
 cudaError_t Compact(const CompactArgs& args, const OpContext& context);
 cudaError_t SiluMul(const SiluMulArgs& args, const OpContext& context);
 cudaError_t GatherRows(const GatherRowsArgs& args, const OpContext& context);
+cudaError_t Sample(const SampleArgs& args, const OpContext& context);
 cudaError_t QueryMoments(const QueryMomentsArgs& args, const OpContext& context);
 cudaError_t ScoreExpectedAttention(const ScoreExpectedAttentionArgs& args, const OpContext& context);
 cudaError_t ScoreSnapKv(const ScoreSnapKvArgs& args, const OpContext& context);

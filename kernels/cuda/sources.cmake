@@ -1,5 +1,23 @@
 # Of the CUDA backend: what nvcc compiles for devices and g++ for the emulator, and its host side.
 set(LUKV_CUDA_KERNELS
-  rms_norm.cu)
+  compact.cu
+  elementwise.cu
+  quantised_linear.cu
+  query_moments.cu
+  rms_norm.cu
+  rope.cu
+  sample.cu
+  score_expected_attention.cu
+  score_keys.cu
+  score_snapkv.cu
+  score_snapkv_mma.cu
+  score_softmax.cu
+  select.cu
+  small_ops.cu)
 set(LUKV_CUDA_HOST
-  op_context.cc)
+  cuda_backend.cc
+  gemm.cc
+  graphs.cc
+  linear.cc
+  op_context.cc
+  status.cc)

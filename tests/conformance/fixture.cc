@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/check.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/device.h"
 #include "kernels/float16.h"
 
 namespace lukv::conformance {
@@ -29,6 +30,16 @@ void AddCpu(std::string name, CpuCompute compute, double activation_error, std::
   cases.push_back(std::move(c));
 }
 
+// Of the CUDA module that LUKV_CUDA_LIBRARY names.
+void AddCuda(std::string name, DType activations, double tolerance, std::vector<BackendCase>& cases) {
+  cases.push_back(
+      {.name = std::move(name),
+       .make = [activations](int) { return MakeBackend({.device = "cuda", .cuda = {.activations = activations}}); },
+       .tolerance = tolerance,
+       .bf16_attention_error = 0x1p-8 + tolerance,  // Softmax weights are rounded to 8 bits.
+       .activation_error = 0});
+}
+
 uint32_t PoolPages(const WorldShape& shape, const std::vector<std::vector<int32_t>>& kept, int32_t room) {
   uint32_t pages = 3;
   for (const auto& slot : kept) {
@@ -48,8 +59,13 @@ int32_t MaxEntries(const std::vector<std::vector<int32_t>>& kept, int32_t room) 
 const std::vector<BackendCase>& Backends() {
   static const auto* const available = [] {
     auto* list = new std::vector<BackendCase>;
-    AddCpu("cpu_f32", CpuCompute::kF32, 0, *list);
-    AddCpu("cpu_int8", CpuCompute::kInt8, 0.004, *list);  // Off by half a step of 1 / 127.
+    if (const char* module = std::getenv("LUKV_CUDA_LIBRARY"); module != nullptr && *module != 0) {
+      AddCuda("cuda_f32", DType::kF32, 4e-6, *list);
+      AddCuda("cuda_bf16", DType::kBF16, 0x1p-8, *list);  // Results and dense weights are rounded to 8 bits.
+    } else {
+      AddCpu("cpu_f32", CpuCompute::kF32, 0, *list);
+      AddCpu("cpu_int8", CpuCompute::kInt8, 0.004, *list);  // Off by half a step of 1 / 127.
+    }
     return list;
   }();
   return *available;
@@ -117,7 +133,7 @@ std::vector<std::byte> GuardedBuffer::Download() const {
 DeviceMatrix::DeviceMatrix(Backend& backend, int64_t rows, int64_t cols, DType dtype)
     : rows_(rows),
       cols_(cols),
-      stride_(cols + 3),
+      stride_(cols % 16 == 0 ? cols + 16 : cols + 3),
       dtype_(dtype),
       buffer_(backend, static_cast<size_t>(rows * stride_) * ElementBytes(dtype)) {}
 
@@ -207,11 +223,12 @@ PagedWorld::PagedWorld(Backend& backend, const WorldShape& shape, const std::vec
       pool_(PoolPages(shape, kept, room)),
       table_({.n_layers = shape.n_layers, .n_kv_heads = shape.n_kv_heads, .page_tokens = shape.page_tokens},
              static_cast<int32_t>(kept.size()), MaxEntries(kept, room)),
-      store_(backend, size_t{2} * pool_.total() * shape.page_tokens * row_bytes()) {
+      store_(backend, size_t{2} * pool_.total() * shape.page_tokens * row_bytes()),
+      device_table_(*DevicePageTable::Make(table_, backend)) {
   for (size_t s = 0; s < kept.size(); ++s) {
     table_.Assign(Slot{static_cast<int32_t>(s)}, kept[s], room, Take(table_.PagesFor(kept[s], 0)));
   }
-  UploadTable();
+  LUKV_CHECK(device_table_.Update().ok());
 }
 
 PagedWorld::~PagedWorld() {
@@ -230,28 +247,6 @@ PageLease PagedWorld::Take(uint32_t n) {
     if (stranger.ok()) strangers_.push_back(*std::move(stranger));
   }
   return lease;
-}
-
-void PagedWorld::UploadTable() {
-  const PageTableView view = table_.View();
-  const size_t heads = static_cast<size_t>(view.n_slots) * view.n_layers * view.n_kv_heads;
-  size_t arena = 1;
-  for (size_t i = 0; i < heads; ++i) arena = std::max<size_t>(arena, view.offset[i] + table_.max_entries());
-  // Page lists are shorter than the arena; what lies past them is not initialised.
-  std::vector<PageId> pages(arena, 0xffffffffu);
-  for (int32_t s = 0; s < view.n_slots; ++s) {
-    for (int32_t l = 0; l < view.n_layers; ++l) {
-      for (int32_t h = 0; h < view.n_kv_heads; ++h) {
-        const auto held = table_.Pages(Slot{s}, l, h);
-        std::copy(held.begin(), held.end(), pages.begin() + view.offset[Index(s, l, h)]);
-      }
-    }
-  }
-  arena_ = std::make_unique<DeviceArray<PageId>>(backend_, pages);
-  offset_ = std::make_unique<DeviceArray<uint32_t>>(backend_, std::span<const uint32_t>(view.offset, heads));
-  kept_ = std::make_unique<DeviceArray<int32_t>>(backend_, std::span<const int32_t>(view.kept, heads));
-  generated_ = std::make_unique<DeviceArray<int32_t>>(
-      backend_, std::span<const int32_t>(view.generated, static_cast<size_t>(view.n_slots)));
 }
 
 void PagedWorld::Fill(Random& random, float k_mean) {
@@ -279,7 +274,7 @@ void PagedWorld::Fill(Random& random, float k_mean) {
 
 void PagedWorld::Grow(int32_t slot, int32_t n) {
   table_.Append(Slot{slot}, n, Take(table_.PagesToAppend(Slot{slot}, n)));
-  UploadTable();
+  LUKV_CHECK(device_table_.Update().ok());
 }
 
 size_t PagedWorld::Index(int32_t slot, int32_t layer, int32_t head) const {
@@ -294,15 +289,7 @@ const oracle::HeadEntries& PagedWorld::entries(int32_t slot, int32_t layer, int3
   return entries_[Index(slot, layer, head)];
 }
 
-PageTableView PagedWorld::table() const {
-  return {.arena = arena_->data(),
-          .offset = offset_->data(),
-          .kept = kept_->data(),
-          .generated = generated_->data(),
-          .n_slots = table_.n_slots(),
-          .n_layers = shape_.n_layers,
-          .n_kv_heads = shape_.n_kv_heads};
-}
+PageTableView PagedWorld::table() const { return device_table_.view(); }
 
 PageStoreView PagedWorld::store() const {
   return {.base = store_.data(),

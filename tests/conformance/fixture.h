@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/kv/device_page_table.h"
 #include "engine/kv/head_page_table.h"
 #include "engine/kv/page_pool.h"
 #include "kernels/backend.h"
@@ -28,13 +29,16 @@ struct BackendCase {
   std::function<absl::StatusOr<std::unique_ptr<Backend>>(int threads)> make;
   // Error that the arithmetic of the ops may add, relative to the size of what is summed up.
   double tolerance = 0;
+  // The same of ops whose results are f32 whatever the activations are: statistics and scores.
+  double f32_tolerance = 4e-6;
   // Of attention over bf16 K and V, relative to the size of V: above `tolerance` where weights are rounded to bf16.
   double bf16_attention_error = 0;
   // Of a linear layer's input: error of an activation relative to the largest one of its block of 32.
   double activation_error = 0;
 };
 
-// Those that this machine can make. That the others are refused as they should be is a test of its own.
+// Those that this machine can make: of the CPU or, where LUKV_CUDA_LIBRARY names a module, of that CUDA device alone.
+// That the others are refused as they should be is a test of its own.
 const std::vector<BackendCase>& Backends();
 
 // Deterministic numbers of a rough bell shape, |x| < 3, with mean `mean`.
@@ -96,7 +100,8 @@ class DeviceArray {
   GuardedBuffer buffer_;
 };
 
-// A matrix of activations, rows further apart than they are wide.
+// A matrix of activations, rows further apart than they are wide: by whole vectors where they are whole vectors wide,
+// for devices that then go by vectors, else by an odd number.
 class DeviceMatrix {
  public:
   DeviceMatrix(Backend& backend, int64_t rows, int64_t cols, DType dtype);
@@ -172,7 +177,6 @@ class PagedWorld {
   size_t row_bytes() const;
 
  private:
-  void UploadTable();
   size_t Index(int32_t slot, int32_t layer, int32_t head) const;
   PageLease Take(uint32_t n);
 
@@ -183,10 +187,7 @@ class PagedWorld {
   std::vector<PageLease> strangers_;  // Pages of others, so that ours do not follow each other.
   GuardedBuffer store_;
   std::vector<oracle::HeadEntries> entries_;  // [slots, layers, kv heads]
-  std::unique_ptr<DeviceArray<PageId>> arena_;
-  std::unique_ptr<DeviceArray<uint32_t>> offset_;
-  std::unique_ptr<DeviceArray<int32_t>> kept_;
-  std::unique_ptr<DeviceArray<int32_t>> generated_;
+  DevicePageTable device_table_;
 };
 
 std::string BackendCaseName(const testing::TestParamInfo<BackendCase>& info);

@@ -74,7 +74,8 @@ class Score : public KvTest {
     ASSERT_EQ(got.size(), expected.size());
     for (size_t i = 0; i < expected.size(); ++i) {
       // Softmax weights below the smallest normal number may be lost.
-      ASSERT_NEAR(got[i], expected[i], Tolerance(relative * std::abs(expected[i]) + size) + 0x1p-123) << "entry " << i;
+      const double tolerance = GetParam().backend.f32_tolerance * (relative * std::abs(expected[i]) + size);
+      ASSERT_NEAR(got[i], expected[i], tolerance + 0x1p-123) << "entry " << i;
     }
   }
 };
@@ -119,6 +120,12 @@ TEST_P(Score, KeyDiffOfZerosIsZero) {
   for (const float score : Run(*backend_, heads, 1, KeyDiff)) EXPECT_EQ(score, 0);
 }
 
+TEST_P(Score, KeyDiffAtLength) {
+  const Shape shape = {2, 2, 128};
+  const auto heads = Entries(shape, 5000);
+  ExpectScores(Run(*backend_, heads, 5, KeyDiff), oracle::ScoreKeyDiff(heads), 1, 1);
+}
+
 // ---- SnapKV ----------------------------------------------------------------------------------------------------
 
 struct SnapSettings {
@@ -129,10 +136,11 @@ struct SnapSettings {
 
 class ScoreSnapKv : public Score {
  protected:
-  static std::vector<float> Queries(const Shape& shape, int32_t window) {
+  // As the backend's activations hold them.
+  std::vector<float> Queries(const Shape& shape, int32_t window) const {
     std::vector<float> q = Random(91).Values(static_cast<size_t>(window * shape.n_heads * shape.head_dim), 0.1f);
     // Queries that look at something: weights over several orders of magnitude.
-    for (float& x : q) x *= 3;
+    for (float& x : q) x = Rounded(3 * x, backend_->activation_dtype());
     return q;
   }
 
@@ -174,6 +182,12 @@ TEST_P(ScoreSnapKv, AgreesWithTheOracle) {
 TEST_P(ScoreSnapKv, BothPublishedSettingsAtLength) {
   Check({9, 3, 64}, {32, 7, Pooling::kMax}, 1000);
   Check({9, 3, 64}, {64, 5, Pooling::kAverage}, 1000);
+  Check({2, 1, 16}, {4, 7, Pooling::kMax}, 9000);
+}
+
+TEST_P(ScoreSnapKv, WideHeadsAndManyQueries) {
+  Check({8, 1, 128}, {70, 5, Pooling::kAverage}, 150);
+  Check({3, 1, 256}, {32, 7, Pooling::kMax}, 150);
 }
 
 TEST_P(ScoreSnapKv, OddKernels) {
@@ -216,15 +230,15 @@ class ScoreExpected : public Score {
   static size_t RowSize(const Shape& shape) {
     return static_cast<size_t>((shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim);
   }
-  // Correlated, with a common part.
-  static std::vector<float> Rows(const Shape& shape, float bias) {
+  // Correlated, with a common part; as the backend's activations hold them.
+  std::vector<float> Rows(const Shape& shape, float bias) const {
     Random random(92);
     std::vector<float> rows;
     for (int32_t r = 0; r < kQueries; ++r) {
       float last = 0;
       for (size_t i = 0; i < RowSize(shape); ++i) {
         last = 0.5f * last + random.Value();
-        rows.push_back(bias * std::sin(static_cast<float>(i)) + last);
+        rows.push_back(Rounded(bias * std::sin(static_cast<float>(i)) + last, backend_->activation_dtype()));
       }
     }
     return rows;
@@ -314,7 +328,12 @@ TEST_P(ScoreExpected, AgreesWithTheOracle) {
   Check(kShapes[4], {.epsilon = 0}, lengths);
 }
 
-TEST_P(ScoreExpected, AtLengthWithTheRealFuture) { Check({3, 1, 64}, {.n_first = 4, .n_future = 512}, {1000}); }
+TEST_P(ScoreExpected, AtLengthWithTheRealFuture) {
+  Check({3, 1, 64}, {.n_first = 4, .n_future = 512}, {1000});
+  Check({2, 1, 10}, {.n_first = 4, .n_future = 512}, {5000});
+}
+
+TEST_P(ScoreExpected, WideHeads) { Check({2, 1, 256}, {}, {70}); }
 
 TEST_P(ScoreExpected, QueriesWithALargeCommonPart) {
   Check({4, 2, 64}, {.query_bias = 20, .epsilon = 0}, {300});

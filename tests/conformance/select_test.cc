@@ -141,6 +141,30 @@ TEST_P(Select, BudgetsAgreeWithTheOracle) {
   }
 }
 
+TEST_P(Select, AgreesWithTheOracleAtLength) {
+  constexpr int32_t kTokens = 5000;
+  constexpr int32_t kHeads = 5;
+  Random random(4);
+  std::vector<float> skewed(size_t{kTokens} * kHeads);  // As softmax weights are: few that are large.
+  for (float& s : skewed) s = std::exp(4 * random.Value() - 8);
+  std::vector<float> few(skewed.size(), kNan);  // Not even as many numbers as are wanted.
+  for (size_t i = 0; i < few.size(); i += 7) few[i] = random.Value();
+  const std::vector<float> cases[] = {skewed, few, std::vector<float>(skewed.size(), 0.25f),
+                                      Scores(random, kTokens * kHeads, 2), Scores(random, kTokens * kHeads, 0)};
+  const std::vector<int32_t> counts = {0, 1, kTokens, 1234, kTokens - 1};
+  for (size_t i = 0; i < std::size(cases); ++i) {
+    SCOPED_TRACE(i);
+    Rows expected;
+    for (size_t h = 0; h < kHeads; ++h) {
+      const Rows rows = oracle::SelectTop(std::span(cases[i]).subspan(h * kTokens, kTokens), 4, 32, counts[h]);
+      expected.insert(expected.end(), rows.begin(), rows.end());
+    }
+    ASSERT_EQ(Run(*backend_, cases[i], 4, 32, counts), expected);
+    ASSERT_EQ(Budgets(*backend_, cases[i], kHeads, 4, 32, 1000, 200),
+              oracle::AdaptiveBudgets(cases[i], kHeads, 4, 32, 1000, 200));
+  }
+}
+
 TEST_P(Select, ThreadsMakeNoDifference) {
   Random random(3);
   const std::vector<float> scores = Scores(random, 8 * 3000, 20);

@@ -127,7 +127,7 @@ TEST(EngineEviction, APolicyWithoutItsCurveIsRefused) {
     }
   }
   // The same files for another model.
-  const absl::Status other = Engine::Create(GoldenPath("models/tiny/qwen2"), *MakeCpuBackend({.threads = 1}),
+  const absl::Status other = Engine::Create(GoldenPath("models/tiny/qwen2"), MakeTestBackend({.threads = 1}),
                                             EndTokens(), {.kv_memory_bytes = 1 << 20, .curves = folder})
                                  .status();
   EXPECT_EQ(other.code(), absl::StatusCode::kInvalidArgument);
@@ -194,7 +194,7 @@ TEST(EngineEviction, LivesOnAfterAFailureAtAnyCallOfTheBackend) {
   const auto countdown = std::make_shared<std::atomic<int>>(-1);
   auto created =
       Engine::Create(GoldenPath(std::string("models/tiny/") + kModel),
-                     std::make_unique<FaultyBackend>(*MakeCpuBackend({.threads = 1}), countdown), EndTokens(),
+                     std::make_unique<FaultyBackend>(MakeTestBackend({.threads = 1}), countdown), EndTokens(),
                      {.kv_memory_bytes = 1 << 20, .page_tokens = 4, .prefill_chunk = 32, .min_evicted_context = 16});
   ASSERT_TRUE(created.ok()) << created.status();
   Engine& engine = **created;

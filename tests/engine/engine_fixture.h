@@ -13,7 +13,7 @@
 
 #include "absl/time/clock.h"
 #include "engine/engine.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "tests/engine/test_backend.h"
 #include "tests/oracle/golden_files.h"
 
 namespace lukv {
@@ -43,7 +43,7 @@ class EndTokens final : public Tokenizer {
 inline std::unique_ptr<Engine> MakeEngine(EngineOptions options = {}, const std::string& model = "llama-group3") {
   options.kv_memory_bytes = std::min<int64_t>(options.kv_memory_bytes, int64_t{4} << 20);
   auto engine =
-      Engine::Create(GoldenPath("models/tiny/" + model), *MakeCpuBackend({.threads = 1}), EndTokens(), options);
+      Engine::Create(GoldenPath("models/tiny/" + model), MakeTestBackend({.threads = 1}), EndTokens(), options);
   EXPECT_TRUE(engine.ok()) << engine.status();
   return engine.ok() ? *std::move(engine) : nullptr;
 }

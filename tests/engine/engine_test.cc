@@ -212,13 +212,13 @@ TEST(Engine, DestructionEndsEveryRequest) {
 }
 
 TEST(Engine, OptionsAreChecked) {
-  EXPECT_FALSE((EngineOptions{.kv_memory_bytes = 0}).Validate().ok());
+  EXPECT_FALSE((EngineOptions{.kv_memory_bytes = -1}).Validate().ok());
   EXPECT_FALSE((EngineOptions{.kv_dtype = DType::kQ8_0}).Validate().ok());
   EXPECT_FALSE((EngineOptions{.page_tokens = 0}).Validate().ok());
   EXPECT_TRUE(EngineOptions{}.Validate().ok());
 
   const auto create = [](const std::string& model, EngineOptions options) {
-    return Engine::Create(GoldenPath("models/tiny/" + model), *MakeCpuBackend({.threads = 1}), EndTokens(), options)
+    return Engine::Create(GoldenPath("models/tiny/" + model), MakeTestBackend({.threads = 1}), EndTokens(), options)
         .status();
   };
   const absl::Status tiny_pool = create("qwen2", {.kv_memory_bytes = 64});
@@ -238,7 +238,7 @@ TEST(Engine, OptionsAreChecked) {
 TEST(Engine, LivesOnAfterAFailureAtAnyCallOfTheBackend) {
   const auto countdown = std::make_shared<std::atomic<int>>(-1);
   auto created = Engine::Create(GoldenPath("models/tiny/llama-group3"),
-                                std::make_unique<FaultyBackend>(*MakeCpuBackend({.threads = 1}), countdown),
+                                std::make_unique<FaultyBackend>(MakeTestBackend({.threads = 1}), countdown),
                                 EndTokens(), {.kv_memory_bytes = 1 << 20, .page_tokens = 4, .prefill_chunk = 4});
   ASSERT_TRUE(created.ok()) << created.status();
   Engine& engine = **created;

@@ -31,6 +31,9 @@ class FaultyBackend final : public Backend {
     return Fails() ? Injected() : inner_->CopyToHost(host, device, bytes);
   }
   absl::Status Synchronize() override { return Fails() ? Injected() : inner_->Synchronize(); }
+  absl::StatusOr<MemoryInfo> Memory() override { return inner_->Memory(); }
+  size_t WorkspaceBytes() const override { return inner_->WorkspaceBytes(); }
+  absl::Status Replay(uint64_t, absl::FunctionRef<absl::Status()> ops) override { return ops(); }
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts) override {
     return inner_->PackLinear(parts);
   }
@@ -56,6 +59,8 @@ class FaultyBackend final : public Backend {
   absl::Status DoCompact(const CompactArgs& a) override { return Fails() ? Injected() : inner_->Compact(a); }
   absl::Status DoSiluMul(const SiluMulArgs& a) override { return Fails() ? Injected() : inner_->SiluMul(a); }
   absl::Status DoGatherRows(const GatherRowsArgs& a) override { return Fails() ? Injected() : inner_->GatherRows(a); }
+  absl::Status DoScatter(const ScatterArgs& a) override { return Fails() ? Injected() : inner_->Scatter(a); }
+  absl::Status DoSample(const SampleArgs& a) override { return Fails() ? Injected() : inner_->Sample(a); }
   absl::Status DoQueryMoments(const QueryMomentsArgs& a) override {
     return Fails() ? Injected() : inner_->QueryMoments(a);
   }

@@ -60,9 +60,10 @@ TEST_F(ConfigTest, HasDefaults) {
   EXPECT_EQ(config.network.metrics_listen, "127.0.0.1:9400");
   EXPECT_EQ(config.network.drain_timeout, absl::Seconds(30));
   EXPECT_EQ(config.network.max_message_bytes, 64 << 20);
-  EXPECT_EQ(config.engine.kv_memory_bytes, int64_t{2} << 30);
+  EXPECT_EQ(config.engine.kv_memory_bytes, 0);
+  EXPECT_EQ(config.device.device, "auto");
   EXPECT_EQ(config.engine.kv_dtype, DType::kBF16);
-  EXPECT_EQ(config.backend.cpu.compute, CpuCompute::kInt8);
+  EXPECT_EQ(config.device.cpu.compute, CpuCompute::kInt8);
   EXPECT_EQ(config.log_level, LogLevel::kInfo);
   EXPECT_EQ(config.eviction.policy, "auto");
   EXPECT_EQ(config.eviction.tail, 128);
@@ -120,10 +121,10 @@ TEST_F(ConfigTest, TakesFlags) {
                                       "55"});
   EXPECT_EQ(config.network.listen, "127.0.0.1:0");
   EXPECT_EQ(config.network.metrics_listen, "");
-  EXPECT_EQ(config.backend.cpu.threads, 3);
+  EXPECT_EQ(config.device.cpu.threads, 3);
   EXPECT_EQ(config.engine.kv_memory_bytes, 1'500'000'000);
   EXPECT_EQ(config.engine.kv_dtype, DType::kF32);
-  EXPECT_EQ(config.backend.cpu.compute, CpuCompute::kF32);
+  EXPECT_EQ(config.device.cpu.compute, CpuCompute::kF32);
   EXPECT_EQ(config.engine.max_sequences, 5);
   EXPECT_EQ(config.network.drain_timeout, absl::Seconds(90));
   EXPECT_EQ(config.network.max_message_bytes, 1 << 20);
@@ -145,7 +146,8 @@ TEST_F(ConfigTest, FlagBeatsVariableBeatsFileBeatsDefault) {
   setenv("LUKV_KV_MEMORY", "2GiB", 1);
   const ServerConfig config = Config({"--config", file, "--max-context", "3"});
   EXPECT_EQ(config.engine.max_context, 3);                     // Flag over variable and file.
-  EXPECT_EQ(config.engine.kv_memory_bytes, int64_t{2} << 30);  // Variable over file.
+  EXPECT_EQ(config.engine.kv_memory_bytes, 0);
+  EXPECT_EQ(config.device.device, "auto");  // Variable over file.
   EXPECT_EQ(config.engine.max_sequences, 7);                   // File over default.
   EXPECT_EQ(config.engine.prefill_chunk, EngineOptions().prefill_chunk);
   EXPECT_EQ(config.model.path, "from-file");

@@ -13,8 +13,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/installation.h"
 #include "base/settings.h"
-#include "base/share_folder.h"
 #include "base/status_macros.h"
 #include "engine/evict/budget_curve.h"
 #include "engine/evict/eviction_plan.h"
@@ -22,13 +22,14 @@
 #include "engine/model/model.h"
 #include "engine/model/runner.h"
 #include "engine/model/weight_source.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/device.h"
 
 namespace lukv {
 namespace {
 
 struct BenchOptions {
   std::string model;
+  std::string device = "auto";
   int threads = 0;
   int32_t prompt = 512;
   int32_t gen = 64;
@@ -89,7 +90,7 @@ absl::Status RunOnce(ModelRunner& runner, const BenchOptions& options, const Evi
       rows[static_cast<size_t>(s)] = {
           .slot = Slot{s}, .token = random_id(), .position = Position{options.prompt + step}};
     }
-    LUKV_RETURN_IF_ERROR(runner.Decode(rows).status());
+    LUKV_RETURN_IF_ERROR(runner.Decode(rows));
   }
   if (options.gen > 0) result.decode_tokens_per_s.push_back(options.batch * options.gen / SecondsSince(start));
 
@@ -132,9 +133,11 @@ absl::StatusOr<BenchResult> RunBench(const BenchOptions& options) {
     return absl::InvalidArgumentError("prompt + gen = " + std::to_string(options.prompt + options.gen) +
                                       " tokens, the model's context is " + std::to_string(config.context_length));
   }
-  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
-                        MakeCpuBackend({.threads = options.threads,
-                                        .compute = options.compute == "f32" ? CpuCompute::kF32 : CpuCompute::kInt8}));
+  LUKV_ASSIGN_OR_RETURN(
+      const std::unique_ptr<Backend> backend,
+      MakeBackend({.device = options.device,
+                   .cpu = {.threads = options.threads,
+                           .compute = options.compute == "f32" ? CpuCompute::kF32 : CpuCompute::kInt8}}));
   result.device = backend->name();
   LUKV_ASSIGN_OR_RETURN(const Model model, Model::Load(*source, *backend));
   const KvGeometry geometry{
@@ -215,6 +218,8 @@ int Main(int argc, char** argv) {
       "Prints the median of the repeats; one run before them does not count.",
       "lukv-bench");
   app.add_option("--model", options.model, "GGUF file or Hugging Face folder")->required();
+  app.add_option("--device", options.device, "cpu, cuda, cuda:N, or auto: the first CUDA device there is")
+      ->capture_default_str();
   app.add_option("--threads", options.threads, "Compute threads; 0: one per core")->check(CLI::Range(0, 1024));
   app.add_option("--prompt", options.prompt, "Tokens of the prompt")
       ->check(CLI::Range(1, 1 << 20))

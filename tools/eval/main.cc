@@ -10,13 +10,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/file.h"
-#include "base/share_folder.h"
+#include "base/installation.h"
 #include "base/signal_thread.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "engine/model/fingerprint.h"
 #include "engine/model/model.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/device.h"
 #include "tools/eval/evaluation.h"
 #include "tools/eval/options.h"
 #include "tools/eval/plots.h"
@@ -51,7 +51,8 @@ absl::StatusOr<std::vector<EvalResult>> Evaluate(const EvalCommand& command, con
   LUKV_ASSIGN_OR_RETURN(const RunnerOptions options, EvalRunnerOptions(weights->config(), command));
   LUKV_ASSIGN_OR_RETURN(const CurveSet curves, LoadCurves(command, *weights));
   LUKV_ASSIGN_OR_RETURN(std::vector<EvalPolicy> policies, WithCurves(command.policies, curves));
-  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeCpuBackend({.threads = command.threads}));
+  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+                        MakeBackend({.device = command.device, .cpu = {.threads = command.threads}}));
   LUKV_ASSIGN_OR_RETURN(const Model model, Model::Load(*weights, *backend));
   LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner, ModelRunner::Create(model, *backend, options));
   PolicyRunner policy_runner(*runner, *tokenizer, std::move(policies), stop);

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
-#include "base/share_folder.h"
+#include "base/installation.h"
 #include "base/str_cat.h"
 #include "tools/eval/policies.h"
 #include "tools/eval/tasks.h"
@@ -62,6 +62,8 @@ void AddFilesAndMachine(CLI::App& app, EvalCommand& command, RawLists& raw) {
   app.add_option("--curves", command.curves,
                  "Folder with the model's budget curves [one of this model under ../share/lukv/profiles]");
   app.add_option("--data", command.data, "Folder with the texts of the samples [../share/lukv/eval]");
+  app.add_option("--device", command.device, "cpu, cuda, cuda:N, or auto: the first CUDA device there is")
+      ->capture_default_str();
   app.add_option("--threads", command.threads, "Compute threads; 0: one per core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

@@ -26,6 +26,7 @@ struct EvalCommand {
   std::string text;       // File; empty: the chronicle.
   std::string curves;     // Folder; empty: searched for.
   std::string data;
+  std::string device = "auto";
   int32_t threads = 0;
   int64_t kv_memory = 0;  // Bytes
 };

@@ -123,7 +123,7 @@ absl::Status PolicyRunner::Ask(const PolicyRound& round, size_t first, size_t la
     const auto to_slot = [&](size_t prompt, size_t token, std::span<const float> logits) {
       sink(begin + prompt, token, logits);
     };
-    LUKV_RETURN_IF_ERROR(RunGroup(prompts, {.logits = to_slot, .scores = {}}));
+    LUKV_RETURN_IF_ERROR(RunGroup(prompts, {.logits = to_slot}));
   }
   return absl::OkStatus();
 }
@@ -147,7 +147,7 @@ absl::StatusOr<double> PolicyRunner::TimeDecode(size_t slot, TokenId token, int3
     LUKV_RETURN_IF_ERROR(runner_.GrowSlot(SlotOf(slot), 1));
     const DecodeRow row{.slot = SlotOf(slot), .token = token, .position = Position{position + step}};
     const Clock::time_point start = Clock::now();
-    LUKV_RETURN_IF_ERROR(runner_.Decode({&row, 1}).status());
+    LUKV_RETURN_IF_ERROR(runner_.Decode({&row, 1}));
     const double seconds = SecondsSince(start);
     if (step == 0 || seconds < best) best = seconds;
   }
@@ -177,7 +177,8 @@ absl::Status PolicyRunner::DecodeAll(const EvalSample& sample, std::vector<Decod
       rows.push_back({.slot = SlotOf(i), .token = decoding.next, .position = Position{decoding.position++}});
     }
     if (rows.empty()) return absl::OkStatus();
-    LUKV_ASSIGN_OR_RETURN(const std::span<const float> logits, runner_.Decode(rows));
+    LUKV_RETURN_IF_ERROR(runner_.Decode(rows));
+    LUKV_ASSIGN_OR_RETURN(const std::span<const float> logits, runner_.HostLogits(static_cast<int64_t>(rows.size())));
     const size_t vocabulary = logits.size() / rows.size();
     for (size_t r = 0; r < rows.size(); ++r) {
       Decoding& decoding = decodings[static_cast<size_t>(Value(rows[r].slot))];

@@ -13,7 +13,7 @@
 #include "base/signal_thread.h"
 #include "base/status_macros.h"
 #include "engine/model/model.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/device.h"
 #include "tools/profile/calibration.h"
 #include "tools/profile/heat_map.h"
 #include "tools/profile/options.h"
@@ -68,7 +68,8 @@ absl::Status Run(const ProfileCommand& command, const std::atomic<bool>& stop) {
                                  .work_folder = work_folder};
   LUKV_ASSIGN_OR_RETURN(const RunnerOptions options,
                         ProfileRunnerOptions(weights->config(), texts, settings, command.kv_memory));
-  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeCpuBackend({.threads = command.threads}));
+  LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+                        MakeBackend({.device = command.device, .cpu = {.threads = command.threads}}));
   LUKV_ASSIGN_OR_RETURN(const Model model, Model::Load(*weights, *backend));
   LUKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner, ModelRunner::Create(model, *backend, options));
 

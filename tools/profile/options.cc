@@ -6,7 +6,7 @@
 #include <set>
 
 #include "absl/strings/ascii.h"
-#include "base/share_folder.h"
+#include "base/installation.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "engine/evict/policy.h"
@@ -29,6 +29,8 @@ void AddInputs(CLI::App& app, ProfileCommand& command, std::vector<std::string>&
 }
 
 void AddSettings(CLI::App& app, ProfileCommand& command, uint64_t& kv_memory) {
+  app.add_option("--device", command.device, "cpu, cuda, cuda:N, or auto: the first CUDA device there is")
+      ->capture_default_str();
   app.add_option("--threads", command.threads, "Compute threads; 0: one per core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

@@ -19,6 +19,7 @@ struct ProfileCommand {
   std::vector<std::string> questions;  // Files, in the order of the contexts.
   std::vector<ProfileScorer> scorers;  // Each once.
   std::string out;                     // Folder.
+  std::string device = "auto";
   int threads = 0;
   int64_t kv_memory = int64_t{2} << 30;
   int32_t max_new = 64;

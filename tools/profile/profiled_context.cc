@@ -87,12 +87,22 @@ absl::StatusOr<ProfiledContext::Answer> ProfiledContext::Ask(std::span<const Tok
 }
 
 absl::Status ProfiledContext::Decode(std::span<const TokenId> question, const AnswerOptions& options, Answer& answer) {
-  std::vector<float> logits;
+  // An answer that ended at once would have seen nothing of the context.
+  Sampler sampler({.temperature = options.temperature, .seed = options.seed}, question, /*sample=*/0, /*min_tokens=*/1,
+                  options.end_ids);
+  const auto choose = [&](int32_t row) -> absl::Status {
+    SampleBatch batch;
+    sampler.AddRow(row, /*n_top=*/-1, batch);
+    LUKV_ASSIGN_OR_RETURN(const std::vector<SampledToken> chosen, runner_.Sample(batch));
+    answer.tokens.push_back(chosen.front().token);
+    sampler.Took(chosen.front().token);
+    return absl::OkStatus();
+  };
   const auto n_question = static_cast<int32_t>(question.size());
   LUKV_RETURN_IF_ERROR(runner_.GrowSlot(kSlot, n_question));
   LUKV_RETURN_IF_ERROR(
       Prefill({.question = question, .first_position = Position{n_tokens_}, .targets = {{.slot = kSlot}}},
-              {.logits = [&](size_t, size_t, std::span<const float> row) { logits.assign(row.begin(), row.end()); }}));
+              {.rows = [&](size_t, size_t, int32_t row) { return choose(row); }}));
 
   OracleImportance importance(runner_.config(), n_tokens_, norms_);
   const DecodeObserver observer{.n_entries = n_tokens_,
@@ -100,12 +110,8 @@ absl::Status ProfiledContext::Decode(std::span<const TokenId> question, const An
                                   importance.Observe(layer, weights);
                                   return absl::OkStatus();
                                 }};
-  // An answer that ended at once would have seen nothing of the context.
-  Sampler sampler({.temperature = options.temperature, .seed = options.seed}, question, /*sample=*/0, /*min_tokens=*/1,
-                  options.end_ids);
   while (true) {
-    const TokenId token = sampler.Choose(logits);
-    answer.tokens.push_back(token);
+    const TokenId token = answer.tokens.back();
     const bool ended = std::find(options.end_ids.begin(), options.end_ids.end(), token) != options.end_ids.end();
     if (ended || static_cast<int32_t>(answer.tokens.size()) == options.max_new) break;
     LUKV_RETURN_IF_ERROR(CheckStop(stop_));
@@ -113,8 +119,8 @@ absl::Status ProfiledContext::Decode(std::span<const TokenId> question, const An
     const DecodeRow row{.slot = kSlot,
                         .token = token,
                         .position = Position{n_tokens_ + n_question + static_cast<int32_t>(answer.tokens.size()) - 1}};
-    LUKV_ASSIGN_OR_RETURN(const std::span<const float> next, runner_.Decode({&row, 1}, &observer));
-    logits.assign(next.begin(), next.end());
+    LUKV_RETURN_IF_ERROR(runner_.Decode({&row, 1}, &observer));
+    LUKV_RETURN_IF_ERROR(choose(0));
   }
   answer.importance.assign(importance.values().begin(), importance.values().end());
   return absl::OkStatus();

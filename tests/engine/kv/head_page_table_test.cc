@@ -42,10 +42,15 @@ TEST(HeadPageTable, LengthsDifferPerHeadAndGrowTogether) {
 TEST(HeadPageTable, ViewIsWhatTheAccessorsSay) {
   PagePool pool(64);
   HeadPageTable table(kSmall, 3, 64);
+  const std::vector<uint32_t> fresh(table.Lengths().begin(), table.Lengths().end());
   const std::vector<int32_t> kept = {3, 8, 2, 7};
   table.Assign(Slot{2}, kept, 5, *pool.Take(table.PagesFor(kept, 0), PageOwner::kSequence));
   table.Append(Slot{2}, 2, *pool.Take(table.PagesToAppend(Slot{2}, 2), PageOwner::kSequence));
-  const PageTableView view = table.View();
+  // A copy that is kept up to date by the changes alone.
+  std::vector<uint32_t> words(table.n_words(), 0xffffffffu);
+  std::copy(fresh.begin(), fresh.end(), words.begin());
+  for (const ScatterUpdate& update : table.Changes()) words[update.index] = update.value;
+  const PageTableView view = table.View(words.data());
   for (int32_t layer = 0; layer < 2; ++layer) {
     for (int32_t head = 0; head < 2; ++head) {
       const int32_t i = (2 * 2 + layer) * 2 + head;

@@ -19,7 +19,7 @@ T ValueOrDie(absl::StatusOr<T> value) {
 
 TestRunner::TestRunner(const std::string& model_path, const TestRunnerOptions& options)
     : weights_(ValueOrDie(OpenWeights(model_path))),
-      backend_(ValueOrDie(MakeCpuBackend({.threads = options.threads, .compute = options.compute}))),
+      backend_(MakeTestBackend({.threads = options.threads, .compute = options.compute})),
       model_(std::make_unique<Model>(ValueOrDie(Model::Load(*weights_, *backend_)))) {
   const ModelConfig& config = model_->config;
   const KvGeometry geometry{
@@ -79,7 +79,9 @@ std::vector<float> TestRunner::PrefillLogits(std::span<const TokenId> ids) {
 
 std::vector<float> TestRunner::Step(std::span<const DecodeRow> rows) {
   for (const DecodeRow& row : rows) LUKV_CHECK(runner_->GrowSlot(row.slot, 1).ok());
-  const std::span<const float> logits = ValueOrDie(runner_->Decode(rows));
+  const absl::Status decoded = runner_->Decode(rows);
+  LUKV_CHECK(decoded.ok());
+  const std::span<const float> logits = ValueOrDie(runner_->HostLogits(static_cast<int64_t>(rows.size())));
   return {logits.begin(), logits.end()};
 }
 

@@ -10,7 +10,7 @@
 #include "engine/model/model.h"
 #include "engine/model/runner.h"
 #include "engine/model/weight_source.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "tests/engine/test_backend.h"
 
 namespace lukv {
 

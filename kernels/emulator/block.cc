@@ -1,0 +1,430 @@
+#include "kernels/emulator/block.h"
+
+#include <bit>
+#include <cstdlib>
+
+#include "kernels/emulator/access.h"
+#include "kernels/emulator/mma.h"
+#include "kernels/emulator/report.h"
+#include "kernels/emulator/shared_memory.h"
+#include "kernels/emulator/warp.h"
+
+// What kernels read as threadIdx and so on (device.h).
+uint3 lukv_thread_index __asm__("lukv_emulator_thread_index");
+uint3 lukv_block_index __asm__("lukv_emulator_block_index");
+uint3 lukv_block_size __asm__("lukv_emulator_block_size");
+uint3 lukv_grid_size __asm__("lukv_emulator_grid_size");
+
+namespace lukv::emulator {
+namespace {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// The running launch.
+struct {
+  const Grid* grid = nullptr;
+  uint64_t number = 0;
+  bool failed = false;
+  FiberState host;
+  std::vector<std::unique_ptr<Thread>> threads;  // Kept from launch to launch.
+  unsigned n_threads = 0;
+  WarpState warps[kMaxThreads / kWarpLanes];
+  unsigned ready_warps = 0;
+  unsigned live = 0;
+  unsigned barred = 0;
+  Request* barrier = nullptr;  // Of the first thread that waits at the barrier.
+  Thread* current = nullptr;
+  uint64_t random = 1;
+} state;
+
+unsigned Random() {
+  state.random = state.random * 6364136223846793005u + 1442695040888963407u;
+  return static_cast<unsigned>(state.random >> 33);
+}
+
+// A set bit of `bits`, which is not 0: the first one from bit `start` on.
+unsigned PickBit(unsigned bits, unsigned start) {
+  return (static_cast<unsigned>(std::countr_zero(std::rotr(bits, static_cast<int>(start)))) + start) % 32;
+}
+
+WarpState& WarpOf(const Thread& thread) { return state.warps[thread.warp()]; }
+Thread& ThreadAt(unsigned warp, unsigned lane) { return *state.threads[warp * kWarpLanes + lane]; }
+
+void MakeReady(unsigned warp, unsigned lanes) {
+  state.warps[warp].ready |= lanes;
+  state.ready_warps |= 1u << warp;
+}
+
+// From here on the thread counts as the one that runs.
+void SetCurrent(Thread& thread) {
+  state.current = &thread;
+  lukv_thread_index = thread.index;
+  current_stack = thread.range;
+  SetSharedThread(thread.number);
+}
+
+void SwitchTo(Thread& next) {
+  Thread& self = *state.current;
+  if (&next == &self) return;
+  SetCurrent(next);
+  SwitchFiber(self.fiber, next.fiber);
+}
+
+void SwitchToHost() { SwitchFiber(state.current->fiber, state.host); }
+
+[[noreturn]] void ReportDeadlock();
+
+// Goes on with a thread that can run. The caller is not among them unless it was made ready.
+void RunOthers() {
+  if (state.ready_warps == 0) ReportDeadlock();
+  const unsigned random = Random();
+  unsigned warp = state.current->warp();
+  if (state.warps[warp].ready == 0 || (random & 0x1f) == 0) warp = PickBit(state.ready_warps, random >> 5 & 31);
+  WarpState& chosen = state.warps[warp];
+  const unsigned lane = PickBit(chosen.ready, random >> 10 & 31);
+  chosen.ready &= ~(1u << lane);
+  if (chosen.ready == 0) state.ready_warps &= ~(1u << warp);
+  SwitchTo(ThreadAt(warp, lane));
+}
+
+bool SameSite(const Site& a, const Site& b) {
+  return a.line() == b.line() && (a.file_name() == b.file_name() || std::string(a.file_name()) == b.file_name());
+}
+
+Frame FrameOf(const Site& site) { return {.file = ShortPath(site.file_name()), .line = static_cast<int>(site.line())}; }
+
+std::string Describe(const Site& site) {
+  const Frame frame = FrameOf(site);
+  return frame.file + ":" + std::to_string(frame.line);
+}
+
+const char* NameOf(WarpOperation operation) {
+  switch (operation) {
+    case WarpOperation::kSync:
+      return "__syncwarp";
+    case WarpOperation::kShuffle:
+      return "shuffle";
+    case WarpOperation::kBallot:
+      return "vote";
+    case WarpOperation::kMultiplyAdd:
+      return "mma";
+    case WarpOperation::kLoadMatrices:
+      return "ldmatrix";
+    case WarpOperation::kLoadMatricesTransposed:
+      return "ldmatrix.trans";
+  }
+  return "";
+}
+
+[[noreturn]] void Abandon() {
+  state.failed = true;
+  state.current->idle = false;  // Also if it had ended: its stack is left here.
+  SwitchToHost();
+  std::abort();  // Nobody switches back.
+}
+
+// A report about a thread that waits: what is known is where it called.
+void ReportWaiting(const Thread& thread, const std::string& what) {
+  std::vector<Frame> frames = FramesOfCall(thread.request.return_address);
+  if (frames.empty()) frames = {FrameOf(thread.request.site)};
+  MakeReport({.what = what,
+              .kernel = KernelName(state.grid->function),
+              .block = lukv_block_index,
+              .thread = thread.index,
+              .frames = std::move(frames)});
+}
+
+// A lane waits for others that will not come: says which and why.
+[[noreturn]] void ReportWarpDeadlock(const Thread& thread) {
+  const Request& request = thread.request;
+  const WarpState& warp = WarpOf(thread);
+  std::string what = std::string(NameOf(request.operation)) + " waits for ever: ";
+  for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
+    if ((request.mask >> lane & 1) == 0) continue;
+    const std::string name = "lane " + std::to_string(lane) + " of its mask ";
+    if ((warp.live >> lane & 1) == 0) {
+      what += name + "has exited or does not exist";
+      break;
+    }
+    const Request& other = ThreadAt(thread.warp(), lane).request;
+    if ((warp.barred >> lane & 1) != 0) {
+      what += name + "waits at the barrier in " + Describe(other.site);
+      break;
+    }
+    if (other.operation != request.operation || !SameSite(other.site, request.site)) {
+      what += name + "waits in a " + NameOf(other.operation) + " in " + Describe(other.site);
+      break;
+    }
+    if (other.mask != request.mask) {
+      what += name + "gave another mask";
+      break;
+    }
+  }
+  ReportWaiting(thread, what);
+  Abandon();
+}
+
+void ReportDeadlock() {
+  for (unsigned number = 0; number < state.n_threads; ++number) {
+    const Thread& thread = *state.threads[number];
+    if ((WarpOf(thread).waiting >> thread.lane() & 1) != 0) ReportWarpDeadlock(thread);
+  }
+  std::abort();  // A barrier alone cannot be stuck: every thread that lives is there.
+}
+
+// All that live have arrived.
+void OpenBarrier() {
+  state.barred = 0;
+  state.barrier = nullptr;
+  OrderBlock();
+  for (unsigned warp = 0; warp * kWarpLanes < state.n_threads; ++warp) {
+    WarpState& w = state.warps[warp];
+    const unsigned lanes = w.barred;
+    w.barred = 0;
+    if (lanes != 0) MakeReady(warp, lanes);
+  }
+}
+
+// The body of a fiber: one thread of block after block.
+void RunThreads() {
+  while (true) {
+    running_stack = current_stack;
+    state.grid->body.run(state.grid->body.data.get());
+    running_stack = {};
+    Thread& self = *state.current;
+    self.idle = true;
+    WarpOf(self).live &= ~(1u << self.lane());
+    --state.live;
+    if (state.live == 0) {
+      SwitchToHost();
+    } else {
+      if (state.barred == state.live) OpenBarrier();
+      RunOthers();
+    }
+  }
+}
+
+Thread& PreparedThread(unsigned number, dim3 block) {
+  while (state.threads.size() <= number) {
+    const unsigned next = static_cast<unsigned>(state.threads.size());
+    state.threads.push_back(std::make_unique<Thread>());
+    state.threads.back()->number = next;
+    state.threads.back()->stack = std::make_unique<FiberStack>(next);
+    const FiberStack& stack = *state.threads.back()->stack;
+    state.threads.back()->range = {.low = reinterpret_cast<uintptr_t>(stack.low()), .bytes = stack.bytes()};
+  }
+  Thread& thread = *state.threads[number];
+  if (!thread.idle) PrepareFiber(thread.fiber, *thread.stack, &RunThreads);
+  thread.idle = false;
+  thread.index = {number % block.x, number / block.x % block.y, number / (block.x * block.y)};
+  thread.groups = 0;
+  return thread;
+}
+
+// Copies that nobody waited for never land.
+void DropCopies(Thread& thread) {
+  for (const AsyncCopy& copy : thread.copies) EndCopy(reinterpret_cast<uintptr_t>(copy.shared) - SharedBase());
+  thread.copies.clear();
+}
+
+void RunBlock(const Grid& grid) {
+  const unsigned n = grid.block.x * grid.block.y * grid.block.z;
+  state.n_threads = n;
+  state.live = n;
+  state.barred = 0;
+  state.barrier = nullptr;
+  state.ready_warps = 0;
+  for (unsigned number = 0; number < n; ++number) PreparedThread(number, grid.block);
+  for (unsigned warp = 0; warp * kWarpLanes < n; ++warp) {
+    const unsigned lanes = n - warp * kWarpLanes;
+    state.warps[warp] = {};
+    state.warps[warp].live = lanes >= kWarpLanes ? kAllLanes : (1u << lanes) - 1;
+    MakeReady(warp, state.warps[warp].live);
+  }
+  StartSharedMemory(grid.dynamic_shared_bytes);
+  // The host takes the place of a thread that has just made way.
+  const unsigned warp = PickBit(state.ready_warps, Random() & 31);
+  const unsigned lane = PickBit(state.warps[warp].ready, Random() & 31);
+  state.warps[warp].ready &= ~(1u << lane);
+  if (state.warps[warp].ready == 0) state.ready_warps &= ~(1u << warp);
+  SetCurrent(ThreadAt(warp, lane));
+  SwitchFiber(state.host, state.current->fiber);
+  state.current = nullptr;
+  for (unsigned number = 0; number < n; ++number) DropCopies(*state.threads[number]);
+}
+
+// Answers the request of every lane of `mask`; all have made the same.
+void Answer(unsigned warp, unsigned mask, WarpOperation operation) {
+  Thread* lanes[kWarpLanes] = {};
+  for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
+    const unsigned lane = static_cast<unsigned>(std::countr_zero(rest));
+    lanes[lane] = &ThreadAt(warp, lane);
+  }
+  if (operation == WarpOperation::kSync) {
+    OrderWarp(warp, mask, state.warps[warp].live);
+  } else if (operation == WarpOperation::kBallot) {
+    uint64_t votes = 0;
+    for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
+      if (lanes[lane] != nullptr) votes |= lanes[lane]->request.value << lane;
+    }
+    for (Thread* lane : lanes) {
+      if (lane != nullptr) lane->request.value = votes;
+    }
+  } else if (operation == WarpOperation::kShuffle) {
+    uint64_t values[kWarpLanes] = {};
+    for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
+      if (lanes[lane] != nullptr) values[lane] = lanes[lane]->request.value;
+    }
+    for (Thread* lane : lanes) {
+      if (lane != nullptr) lane->request.value = values[lane->request.source];
+    }
+  } else if (operation == WarpOperation::kMultiplyAdd) {
+    MultiplyAddWarp(lanes);
+  } else {
+    LoadMatricesWarp(lanes, operation == WarpOperation::kLoadMatricesTransposed);
+  }
+}
+
+}  // namespace
+
+Thread& CurrentThread() { return *state.current; }
+const Grid& CurrentGrid() { return *state.grid; }
+uint64_t LaunchNumber() { return state.number; }
+bool IsOnStackOfThread(uintptr_t address) {
+  for (const auto& thread : state.threads) {
+    if (address - thread->range.low < thread->range.bytes) return true;
+  }
+  return false;
+}
+void SeedScheduler(unsigned seed) { state.random = seed * 2654435761u + 1; }
+
+Request& AwaitWarp(const Request& request) {
+  Thread& self = *state.current;
+  self.request = request;
+  WarpState& warp = WarpOf(self);
+  if ((request.mask >> self.lane() & 1) == 0) {
+    FailThread(std::string(NameOf(request.operation)) + ": the calling lane is not in its mask", request.site,
+               request.return_address);
+  }
+  warp.waiting |= 1u << self.lane();
+  if ((warp.waiting & request.mask) == request.mask) {
+    bool same = true;
+    for (unsigned rest = request.mask; rest != 0 && same; rest &= rest - 1) {
+      const Request& other = ThreadAt(self.warp(), static_cast<unsigned>(std::countr_zero(rest))).request;
+      same = other.mask == request.mask && other.operation == request.operation && SameSite(other.site, request.site);
+    }
+    if (same) {
+      warp.waiting &= ~request.mask;
+      Answer(self.warp(), request.mask, request.operation);
+      MakeReady(self.warp(), request.mask);
+    }
+  }
+  RunOthers();
+  return self.request;
+}
+
+void MaybeYield() {
+  if ((Random() & 3) != 0) return;
+  MakeReady(state.current->warp(), 1u << state.current->lane());
+  RunOthers();
+}
+
+void FailThread(const std::string& what, std::optional<Site> site, const void* return_address, bool memory) {
+  std::vector<Frame> frames = FramesOfKernel();
+  if (frames.empty()) frames = FramesOfCall(return_address);
+  if (frames.empty() && site.has_value()) frames = {FrameOf(*site)};
+  MakeReport({.what = what,
+              .kernel = KernelName(state.grid->function),
+              .block = lukv_block_index,
+              .thread = state.current->index,
+              .frames = std::move(frames),
+              .memory = memory});
+  Abandon();
+}
+
+void SyncThreads(Site site) {
+  const OutsideKernel outside;
+  Thread& self = *state.current;
+  self.request = {.site = site, .return_address = __builtin_return_address(0)};
+  if (state.barrier == nullptr) {
+    state.barrier = &self.request;
+  } else if (!SameSite(state.barrier->site, site)) {
+    FailThread("the block's threads wait at different barriers: others in " + Describe(state.barrier->site), site,
+               self.request.return_address);
+  }
+  WarpOf(self).barred |= 1u << self.lane();
+  ++state.barred;
+  if (state.barred == state.live) OpenBarrier();
+  RunOthers();
+}
+
+void SyncWarp(unsigned mask, Site site) {
+  const OutsideKernel outside;
+  AwaitWarp(
+      {.operation = WarpOperation::kSync, .mask = mask, .site = site, .return_address = __builtin_return_address(0)});
+}
+
+unsigned Ballot(unsigned mask, bool predicate, Site site) {
+  const OutsideKernel outside;
+  return static_cast<unsigned>(AwaitWarp({.operation = WarpOperation::kBallot,
+                                          .mask = mask,
+                                          .site = site,
+                                          .return_address = __builtin_return_address(0),
+                                          .value = predicate})
+                                   .value);
+}
+
+// PTX ISA, "shfl.sync": the lane that is read, and the caller's own where that falls outside its group.
+uint64_t Shuffle(ShuffleKind kind, unsigned mask, uint64_t bits, int argument, int width, Site site) {
+  const OutsideKernel outside;
+  const int lane = static_cast<int>(state.current->lane());
+  const int first = lane & ~(width - 1);
+  const int last = first + width - 1;
+  int source = lane;
+  switch (kind) {
+    case ShuffleKind::kIndex:
+      source = first | (argument & (width - 1));
+      break;
+    case ShuffleKind::kUp:
+      source = lane - argument < first ? lane : lane - argument;
+      break;
+    case ShuffleKind::kDown:
+      source = lane + argument > last ? lane : lane + argument;
+      break;
+    case ShuffleKind::kXor:
+      source = (lane ^ argument) > last ? lane : lane ^ argument;
+      break;
+  }
+  if ((mask >> source & 1) == 0) {
+    FailThread("shuffle reads lane " + std::to_string(source) + ", which is not in its mask", site,
+               __builtin_return_address(0));
+  }
+  return AwaitWarp({.operation = WarpOperation::kShuffle,
+                    .mask = mask,
+                    .site = site,
+                    .return_address = __builtin_return_address(0),
+                    .value = bits,
+                    .source = static_cast<unsigned>(source)})
+      .value;
+}
+
+bool RunGrid(const Grid& grid) {
+  state.grid = &grid;
+  ++state.number;
+  state.failed = false;
+  lukv_block_size = {grid.block.x, grid.block.y, grid.block.z};
+  lukv_grid_size = {grid.grid.x, grid.grid.y, grid.grid.z};
+  PrepareSharedMemory(grid.shared_limit);
+  for (unsigned z = 0; z < grid.grid.z && !state.failed; ++z) {
+    for (unsigned y = 0; y < grid.grid.y && !state.failed; ++y) {
+      for (unsigned x = 0; x < grid.grid.x && !state.failed; ++x) {
+        lukv_block_index = {x, y, z};
+        RunBlock(grid);
+      }
+    }
+  }
+  state.grid = nullptr;
+  return !state.failed;
+}
+
+}  // namespace lukv::emulator

@@ -1,0 +1,99 @@
+// Runs the blocks of a launch, one after the other: every thread is a fiber that runs until it waits for others. Which
+// one goes on then is drawn by a seeded generator: lanes of the same warp for a while, then another warp, so that warps
+// run far ahead of each other.
+//
+// One thread of the operating system at a time may be in here (Runtime's lock).
+#pragma once
+
+#include <vector_types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/emulator/access.h"
+#include "kernels/emulator/fiber.h"
+#include "kernels/emulator/launch.h"
+#include "kernels/emulator/site.h"
+
+namespace lukv::emulator {
+
+inline constexpr unsigned kWarpLanes = 32;
+inline constexpr unsigned kMaxThreads = 1024;
+
+enum class WarpOperation : uint8_t { kSync, kShuffle, kBallot, kMultiplyAdd, kLoadMatrices, kLoadMatricesTransposed };
+
+// What a thread that waits for its warp or block asked for.
+struct Request {
+  WarpOperation operation = WarpOperation::kSync;
+  unsigned mask = 0;
+  Site site;
+  const void* return_address = nullptr;
+  uint64_t value = 0;      // In, and out.
+  unsigned source = 0;     // kShuffle: the lane to read.
+  void* pointers[3] = {};  // kMultiplyAdd: d, a, b; kLoadMatrices: r, row.
+};
+
+// A cp.async on its way.
+struct AsyncCopy {
+  void* shared;
+  const void* global;
+  bool valid;
+  unsigned group;
+};
+
+struct Thread {
+  FiberState fiber;
+  std::unique_ptr<FiberStack> stack;
+  RunningStack range;
+  unsigned number = 0;  // In the block.
+  uint3 index = {};
+  Request request;
+  std::vector<AsyncCopy> copies;
+  unsigned groups = 0;  // Committed so far.
+  bool idle = false;    // Suspended between blocks: may run the next one.
+
+  unsigned lane() const { return number % kWarpLanes; }
+  unsigned warp() const { return number / kWarpLanes; }
+};
+
+struct WarpState {
+  unsigned ready = 0;    // Lanes that can go on.
+  unsigned waiting = 0;  // Lanes in a warp operation.
+  unsigned barred = 0;   // Lanes at the block's barrier.
+  unsigned live = 0;     // Lanes that have not exited.
+};
+
+struct Grid {
+  const void* function = nullptr;
+  dim3 grid;
+  dim3 block;
+  size_t dynamic_shared_bytes = 0;
+  size_t shared_limit = 0;  // Of static and dynamic shared memory.
+  LaunchBody body;
+};
+
+// Runs all blocks. Returns false if the kernel did something wrong; then a report was made.
+bool RunGrid(const Grid& grid);
+
+// What the threads of the running block may ask. Only for code that runs on a fiber.
+Thread& CurrentThread();
+const Grid& CurrentGrid();
+// Waits until every lane of `request.mask` has asked for the same; returns the thread's own request, answered.
+Request& AwaitWarp(const Request& request);
+// Lets other threads run first, now and then.
+void MaybeYield();
+// Ends the launch with a report about the running thread. `return_address` is in the kernel.
+[[noreturn]] void FailThread(const std::string& what, std::optional<Site> site, const void* return_address,
+                             bool memory = false);
+
+// Whether the address is on the stack of any thread that has ever run.
+bool IsOnStackOfThread(uintptr_t address);
+
+void SeedScheduler(unsigned seed);
+uint64_t LaunchNumber();
+
+}  // namespace lukv::emulator

@@ -1,0 +1,82 @@
+#include "kernels/emulator/fiber.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <boost/context/detail/fcontext.hpp>
+#include <cstdio>
+#include <cstdlib>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace lukv::emulator {
+namespace {
+
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kStackBytes = 256 * 1024;
+#else
+constexpr size_t kStackBytes = 64 * 1024;
+#endif
+// Spreads the tops over the 64 cache lines of a page in steps that keep 16-byte alignment.
+constexpr size_t kColours = 64;
+constexpr size_t kColourBytes = 64;
+
+// Whom the processor works for: set before every switch, so that a new fiber finds itself.
+FiberState* running = nullptr;
+
+// On the stack of `running`: tells who was left, and where it goes on.
+void Arrive(boost::context::detail::transfer_t from) {
+  FiberState& left = *static_cast<FiberState*>(from.data);
+  left.context = from.fctx;
+#ifdef __SANITIZE_ADDRESS__
+  // The thread's own stack becomes known here, when its first fiber starts.
+  __sanitizer_finish_switch_fiber(running->fake_stack, &left.stack_low, &left.stack_bytes);
+#endif
+}
+
+void Start(boost::context::detail::transfer_t from) {
+  Arrive(from);
+  running->entry();
+  std::abort();
+}
+
+}  // namespace
+
+FiberStack::FiberStack(unsigned index) {
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  mapped_ = kStackBytes + page + kColours * kColourBytes;
+  void* const memory =
+      mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0) {
+    std::perror("lukv emulator: no memory for a fiber's stack");
+    std::abort();
+  }
+  memory_ = static_cast<uint8_t*>(memory);
+  low_ = memory_ + page;
+  top_ = memory_ + mapped_ - (index * 11 % kColours) * kColourBytes;
+}
+
+FiberStack::~FiberStack() { munmap(memory_, mapped_); }
+
+void PrepareFiber(FiberState& state, const FiberStack& stack, void (*entry)()) {
+#ifdef __SANITIZE_ADDRESS__
+  ASAN_UNPOISON_MEMORY_REGION(stack.low(), stack.bytes());
+#endif
+  state = {.context = boost::context::detail::make_fcontext(stack.top(), stack.bytes(), &Start),
+           .entry = entry,
+           .stack_low = stack.low(),
+           .stack_bytes = stack.bytes()};
+}
+
+void SwitchFiber(FiberState& self, FiberState& next) {
+  running = &next;
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_start_switch_fiber(&self.fake_stack, next.stack_low, next.stack_bytes);
+#endif
+  Arrive(boost::context::detail::jump_fcontext(next.context, &self));
+}
+
+}  // namespace lukv::emulator
