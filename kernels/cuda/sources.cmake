@@ -2,6 +2,7 @@
 set(LUKV_CUDA_KERNELS
   compact.cu
   elementwise.cu
+  prefill_attention.cu
   quantised_linear.cu
   query_moments.cu
   rms_norm.cu
