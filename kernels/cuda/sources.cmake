@@ -6,6 +6,7 @@ set(LUKV_CUDA_KERNELS
   query_moments.cu
   rms_norm.cu
   rope.cu
+  sample.cu
   score_expected_attention.cu
   score_keys.cu
   score_snapkv.cu

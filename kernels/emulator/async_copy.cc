@@ -1,26 +1,47 @@
 #include <cstring>
 
+#include "kernels/emulator/access.h"
 #include "kernels/emulator/block.h"
 #include "kernels/emulator/device.h"
 
 namespace lukv::emulator {
 namespace {
-constexpr size_t kCopyBytes = 16;
+constexpr size_t kCopyBytes = 16;  // Also a granule of shared memory.
 }
 
 void AsyncCopy16(void* shared, const void* global, bool valid, Site site) {
-  const auto misaligned = [](const void* address) { return reinterpret_cast<uintptr_t>(address) % kCopyBytes != 0; };
-  if (misaligned(shared) || (valid && misaligned(global))) {
-    FailThread("cp.async with a misaligned address", site, __builtin_return_address(0), true);
+  const OutsideKernel outside;
+  const void* const caller = __builtin_return_address(0);
+  const uintptr_t to = reinterpret_cast<uintptr_t>(shared);
+  const uintptr_t from = reinterpret_cast<uintptr_t>(global);
+  if (to % kCopyBytes != 0 || (valid && from % kCopyBytes != 0)) {
+    FailThread("cp.async: misaligned address", site, caller, /*memory=*/true);
+  }
+  if (!InSharedArray(to - SharedBase(), kCopyBytes)) {
+    FailThread("cp.async: does not write to one of the block's shared arrays", site, caller, /*memory=*/true);
+  }
+  if (valid) {
+    if (from - SharedBase() < kSharedSpan) {
+      FailThread("cp.async: reads shared memory", site, caller, /*memory=*/true);
+    }
+    CheckRange(Access::kRead, from, kCopyBytes, caller);
+  }
+  if (!kAddressSanitizer) {
+    const std::string fault = BeginCopy(to - SharedBase(), caller);
+    if (!fault.empty()) FailThread("cp.async: " + fault, site, caller);
   }
   Thread& self = CurrentThread();
   self.copies.push_back({.shared = shared, .global = global, .valid = valid, .group = self.groups});
 }
 
-void AsyncCommit() { ++CurrentThread().groups; }
+void AsyncCommit() {
+  const OutsideKernel outside;
+  ++CurrentThread().groups;
+}
 
 // Groups end in the order they were committed.
-void AsyncWaitGroups(int pending, Site /*site*/) {
+void AsyncWaitGroups(int pending) {
+  const OutsideKernel outside;
   Thread& self = CurrentThread();
   const int landed = static_cast<int>(self.groups) - pending;
   size_t n = 0;
@@ -31,10 +52,9 @@ void AsyncWaitGroups(int pending, Site /*site*/) {
     } else {
       std::memset(copy.shared, 0, kCopyBytes);
     }
+    if (!kAddressSanitizer) EndCopy(reinterpret_cast<uintptr_t>(copy.shared) - SharedBase());
   }
   self.copies.erase(self.copies.begin(), self.copies.begin() + static_cast<ptrdiff_t>(n));
 }
-
-void BeforeAtomic(void* /*address*/, unsigned /*bytes*/, Site /*site*/) { MaybeYield(); }
 
 }  // namespace lukv::emulator

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdlib>
 
+#include "kernels/emulator/access.h"
 #include "kernels/emulator/mma.h"
 #include "kernels/emulator/report.h"
 #include "kernels/emulator/shared_memory.h"
@@ -11,8 +12,8 @@
 // What kernels read as threadIdx and so on (device.h).
 uint3 lukv_thread_index __asm__("lukv_emulator_thread_index");
 uint3 lukv_block_index __asm__("lukv_emulator_block_index");
-dim3 lukv_block_size __asm__("lukv_emulator_block_size");
-dim3 lukv_grid_size __asm__("lukv_emulator_grid_size");
+uint3 lukv_block_size __asm__("lukv_emulator_block_size");
+uint3 lukv_grid_size __asm__("lukv_emulator_grid_size");
 
 namespace lukv::emulator {
 namespace {
@@ -54,11 +55,18 @@ void MakeReady(unsigned warp, unsigned lanes) {
   state.ready_warps |= 1u << warp;
 }
 
+// From here on the thread counts as the one that runs.
+void SetCurrent(Thread& thread) {
+  state.current = &thread;
+  lukv_thread_index = thread.index;
+  current_stack = thread.range;
+  SetSharedThread(thread.number);
+}
+
 void SwitchTo(Thread& next) {
   Thread& self = *state.current;
   if (&next == &self) return;
-  state.current = &next;
-  lukv_thread_index = next.index;
+  SetCurrent(next);
   SwitchFiber(self.fiber, next.fiber);
 }
 
@@ -83,7 +91,12 @@ bool SameSite(const Site& a, const Site& b) {
   return a.line() == b.line() && (a.file_name() == b.file_name() || std::string(a.file_name()) == b.file_name());
 }
 
-std::string Describe(const Site& site) { return std::string(site.file_name()) + ":" + std::to_string(site.line()); }
+Frame FrameOf(const Site& site) { return {.file = ShortPath(site.file_name()), .line = static_cast<int>(site.line())}; }
+
+std::string Describe(const Site& site) {
+  const Frame frame = FrameOf(site);
+  return frame.file + ":" + std::to_string(frame.line);
+}
 
 const char* NameOf(WarpOperation operation) {
   switch (operation) {
@@ -105,17 +118,20 @@ const char* NameOf(WarpOperation operation) {
 
 [[noreturn]] void Abandon() {
   state.failed = true;
+  state.current->idle = false;  // Also if it had ended: its stack is left here.
   SwitchToHost();
   std::abort();  // Nobody switches back.
 }
 
-void FailAbout(const Thread& thread, const std::string& what, const Site& site, const void* return_address) {
+// A report about a thread that waits: what is known is where it called.
+void ReportWaiting(const Thread& thread, const std::string& what) {
+  std::vector<Frame> frames = FramesOfCall(thread.request.return_address);
+  if (frames.empty()) frames = {FrameOf(thread.request.site)};
   MakeReport({.what = what,
-              .function = state.grid->function,
+              .kernel = KernelName(state.grid->function),
               .block = lukv_block_index,
               .thread = thread.index,
-              .site = site,
-              .return_address = return_address});
+              .frames = std::move(frames)});
 }
 
 // A lane waits for others that will not come: says which and why.
@@ -144,7 +160,7 @@ void FailAbout(const Thread& thread, const std::string& what, const Site& site, 
       break;
     }
   }
-  FailAbout(thread, what, request.site, request.return_address);
+  ReportWaiting(thread, what);
   Abandon();
 }
 
@@ -172,7 +188,9 @@ void OpenBarrier() {
 // The body of a fiber: one thread of block after block.
 void RunThreads() {
   while (true) {
+    running_stack = current_stack;
     state.grid->body.run(state.grid->body.data.get());
+    running_stack = {};
     Thread& self = *state.current;
     self.idle = true;
     WarpOf(self).live &= ~(1u << self.lane());
@@ -192,14 +210,21 @@ Thread& PreparedThread(unsigned number, dim3 block) {
     state.threads.push_back(std::make_unique<Thread>());
     state.threads.back()->number = next;
     state.threads.back()->stack = std::make_unique<FiberStack>(next);
+    const FiberStack& stack = *state.threads.back()->stack;
+    state.threads.back()->range = {.low = reinterpret_cast<uintptr_t>(stack.low()), .bytes = stack.bytes()};
   }
   Thread& thread = *state.threads[number];
   if (!thread.idle) PrepareFiber(thread.fiber, *thread.stack, &RunThreads);
   thread.idle = false;
   thread.index = {number % block.x, number / block.x % block.y, number / (block.x * block.y)};
-  thread.copies.clear();
   thread.groups = 0;
   return thread;
+}
+
+// Copies that nobody waited for never land.
+void DropCopies(Thread& thread) {
+  for (const AsyncCopy& copy : thread.copies) EndCopy(reinterpret_cast<uintptr_t>(copy.shared) - SharedBase());
+  thread.copies.clear();
 }
 
 void RunBlock(const Grid& grid) {
@@ -222,10 +247,10 @@ void RunBlock(const Grid& grid) {
   const unsigned lane = PickBit(state.warps[warp].ready, Random() & 31);
   state.warps[warp].ready &= ~(1u << lane);
   if (state.warps[warp].ready == 0) state.ready_warps &= ~(1u << warp);
-  state.current = &ThreadAt(warp, lane);
-  lukv_thread_index = state.current->index;
+  SetCurrent(ThreadAt(warp, lane));
   SwitchFiber(state.host, state.current->fiber);
   state.current = nullptr;
+  for (unsigned number = 0; number < n; ++number) DropCopies(*state.threads[number]);
 }
 
 // Answers the request of every lane of `mask`; all have made the same.
@@ -236,7 +261,7 @@ void Answer(unsigned warp, unsigned mask, WarpOperation operation) {
     lanes[lane] = &ThreadAt(warp, lane);
   }
   if (operation == WarpOperation::kSync) {
-    OrderWarp(warp, mask);
+    OrderWarp(warp, mask, state.warps[warp].live);
   } else if (operation == WarpOperation::kBallot) {
     uint64_t votes = 0;
     for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
@@ -265,6 +290,12 @@ void Answer(unsigned warp, unsigned mask, WarpOperation operation) {
 Thread& CurrentThread() { return *state.current; }
 const Grid& CurrentGrid() { return *state.grid; }
 uint64_t LaunchNumber() { return state.number; }
+bool IsOnStackOfThread(uintptr_t address) {
+  for (const auto& thread : state.threads) {
+    if (address - thread->range.low < thread->range.bytes) return true;
+  }
+  return false;
+}
 void SeedScheduler(unsigned seed) { state.random = seed * 2654435761u + 1; }
 
 Request& AwaitWarp(const Request& request) {
@@ -299,17 +330,20 @@ void MaybeYield() {
 }
 
 void FailThread(const std::string& what, std::optional<Site> site, const void* return_address, bool memory) {
+  std::vector<Frame> frames = FramesOfKernel();
+  if (frames.empty()) frames = FramesOfCall(return_address);
+  if (frames.empty() && site.has_value()) frames = {FrameOf(*site)};
   MakeReport({.what = what,
-              .function = state.grid->function,
+              .kernel = KernelName(state.grid->function),
               .block = lukv_block_index,
               .thread = state.current->index,
-              .site = site,
-              .return_address = return_address,
+              .frames = std::move(frames),
               .memory = memory});
   Abandon();
 }
 
 void SyncThreads(Site site) {
+  const OutsideKernel outside;
   Thread& self = *state.current;
   self.request = {.site = site, .return_address = __builtin_return_address(0)};
   if (state.barrier == nullptr) {
@@ -325,11 +359,13 @@ void SyncThreads(Site site) {
 }
 
 void SyncWarp(unsigned mask, Site site) {
+  const OutsideKernel outside;
   AwaitWarp(
       {.operation = WarpOperation::kSync, .mask = mask, .site = site, .return_address = __builtin_return_address(0)});
 }
 
 unsigned Ballot(unsigned mask, bool predicate, Site site) {
+  const OutsideKernel outside;
   return static_cast<unsigned>(AwaitWarp({.operation = WarpOperation::kBallot,
                                           .mask = mask,
                                           .site = site,
@@ -340,6 +376,7 @@ unsigned Ballot(unsigned mask, bool predicate, Site site) {
 
 // PTX ISA, "shfl.sync": the lane that is read, and the caller's own where that falls outside its group.
 uint64_t Shuffle(ShuffleKind kind, unsigned mask, uint64_t bits, int argument, int width, Site site) {
+  const OutsideKernel outside;
   const int lane = static_cast<int>(state.current->lane());
   const int first = lane & ~(width - 1);
   const int last = first + width - 1;
@@ -375,9 +412,9 @@ bool RunGrid(const Grid& grid) {
   state.grid = &grid;
   ++state.number;
   state.failed = false;
-  lukv_block_size = grid.block;
-  lukv_grid_size = grid.grid;
-  PrepareSharedMemory();
+  lukv_block_size = {grid.block.x, grid.block.y, grid.block.z};
+  lukv_grid_size = {grid.grid.x, grid.grid.y, grid.grid.z};
+  PrepareSharedMemory(grid.shared_limit);
   for (unsigned z = 0; z < grid.grid.z && !state.failed; ++z) {
     for (unsigned y = 0; y < grid.grid.y && !state.failed; ++y) {
       for (unsigned x = 0; x < grid.grid.x && !state.failed; ++x) {

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/emulator/access.h"
 #include "kernels/emulator/fiber.h"
 #include "kernels/emulator/launch.h"
 #include "kernels/emulator/site.h"
@@ -47,6 +48,7 @@ struct AsyncCopy {
 struct Thread {
   FiberState fiber;
   std::unique_ptr<FiberStack> stack;
+  RunningStack range;
   unsigned number = 0;  // In the block.
   uint3 index = {};
   Request request;
@@ -70,6 +72,7 @@ struct Grid {
   dim3 grid;
   dim3 block;
   size_t dynamic_shared_bytes = 0;
+  size_t shared_limit = 0;  // Of static and dynamic shared memory.
   LaunchBody body;
 };
 
@@ -86,6 +89,9 @@ void MaybeYield();
 // Ends the launch with a report about the running thread. `return_address` is in the kernel.
 [[noreturn]] void FailThread(const std::string& what, std::optional<Site> site, const void* return_address,
                              bool memory = false);
+
+// Whether the address is on the stack of any thread that has ever run.
+bool IsOnStackOfThread(uintptr_t address);
 
 void SeedScheduler(unsigned seed);
 uint64_t LaunchNumber();

@@ -17,11 +17,12 @@
 #undef __launch_bounds__
 #define __launch_bounds__(...)
 
-// Constant for as long as a thread lives, so a kernel may keep them in registers; set by the scheduler.
+// Constant for as long as a thread lives, so a kernel may keep them in registers; set by the scheduler. (Sizes are no
+// dim3: that has a constructor, so that the compiler would take reading it for an access to memory.)
 extern const uint3 threadIdx __asm__("lukv_emulator_thread_index");
 extern const uint3 blockIdx __asm__("lukv_emulator_block_index");
-extern const dim3 blockDim __asm__("lukv_emulator_block_size");
-extern const dim3 gridDim __asm__("lukv_emulator_grid_size");
+extern const uint3 blockDim __asm__("lukv_emulator_block_size");
+extern const uint3 gridDim __asm__("lukv_emulator_grid_size");
 inline constexpr int warpSize = 32;
 
 namespace lukv::emulator {
@@ -48,10 +49,10 @@ void LoadMatrices(uint32_t (&r)[4], const void* row, Site site = Site::current()
 void LoadMatricesTransposed(uint32_t (&r)[4], const void* row, Site site = Site::current());
 void AsyncCopy16(void* shared, const void* global, bool valid = true, Site site = Site::current());
 void AsyncCommit();
-void AsyncWaitGroups(int pending, Site site);
+void AsyncWaitGroups(int pending);
 template <int kPending>
-void AsyncWait(Site site = Site::current()) {
-  AsyncWaitGroups(kPending, site);
+void AsyncWait() {
+  AsyncWaitGroups(kPending);
 }
 
 }  // namespace lukv::emulator

@@ -26,6 +26,10 @@ inline unsigned __brev(unsigned value) {
   return (value >> 1 & 0x55555555u) | (value & 0x55555555u) << 1;
 }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32); }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<unsigned long long>(static_cast<Wide>(a) * b >> 64);
+}
 
 inline float rsqrtf(float value) { return 1.0f / sqrtf(value); }
 inline float __expf(float value) { return expf(value); }

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "kernels/emulator/access.h"
 #include "kernels/emulator/device.h"
 
 namespace lukv::emulator {
@@ -11,6 +12,7 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr unsigned kM = 16;
 constexpr unsigned kN = 8;
 constexpr unsigned kK = 16;
+constexpr size_t kRowBytes = 16;
 
 float FromBits(uint32_t word, unsigned half) {
   return __builtin_bit_cast(float, half == 0 ? word << 16 : word & 0xffff0000u);
@@ -68,6 +70,7 @@ void LoadMatricesWarp(Thread* const (&lanes)[kWarpLanes], bool transposed) {
 }
 
 void MultiplyAdd(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site site) {
+  const OutsideKernel outside;
   AwaitWarp({.operation = WarpOperation::kMultiplyAdd,
              .mask = kAllLanes,
              .site = site,
@@ -75,20 +78,32 @@ void MultiplyAdd(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], 
              .pointers = {d, const_cast<uint32_t*>(a), const_cast<uint32_t*>(b)}});
 }
 
-void LoadMatrices(uint32_t (&r)[4], const void* row, Site site) {
-  AwaitWarp({.operation = WarpOperation::kLoadMatrices,
+namespace {
+
+void LoadAsLane(WarpOperation operation, uint32_t* r, const void* row, const Site& site, const void* caller) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(row);
+  if (address % kRowBytes != 0) FailThread("ldmatrix: misaligned address", site, caller, /*memory=*/true);
+  if (!InSharedArray(address - SharedBase(), kRowBytes)) {
+    FailThread("ldmatrix: does not read one of the block's shared arrays", site, caller, /*memory=*/true);
+  }
+  CheckRange(Access::kRead, address, kRowBytes, caller);
+  AwaitWarp({.operation = operation,
              .mask = kAllLanes,
              .site = site,
-             .return_address = __builtin_return_address(0),
+             .return_address = caller,
              .pointers = {r, const_cast<void*>(row)}});
 }
 
+}  // namespace
+
+void LoadMatrices(uint32_t (&r)[4], const void* row, Site site) {
+  const OutsideKernel outside;
+  LoadAsLane(WarpOperation::kLoadMatrices, r, row, site, __builtin_return_address(0));
+}
+
 void LoadMatricesTransposed(uint32_t (&r)[4], const void* row, Site site) {
-  AwaitWarp({.operation = WarpOperation::kLoadMatricesTransposed,
-             .mask = kAllLanes,
-             .site = site,
-             .return_address = __builtin_return_address(0),
-             .pointers = {r, const_cast<void*>(row)}});
+  const OutsideKernel outside;
+  LoadAsLane(WarpOperation::kLoadMatricesTransposed, r, row, site, __builtin_return_address(0));
 }
 
 }  // namespace lukv::emulator

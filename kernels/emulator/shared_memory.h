@@ -1,22 +1,120 @@
-// The shared memory of the running block.
+// The shared memory of the running block, and who did what to it: a read of bytes that nobody wrote, two accesses that
+// nothing orders, an access to bytes that a cp.async is still writing.
+//
+// Time counts the barriers and __syncwarps of the block. For every byte there are stamps (when and by which thread) of
+// its last write and of two reads by different threads. An access is ordered after another if that was the same
+// thread's, or before the last barrier, or before a __syncwarp that, perhaps over others, both lanes took part in.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace lukv::emulator {
+
+enum class Access : uint8_t { kRead, kWrite, kAtomic };
 
 inline constexpr size_t kMaxStaticShared = 48 * 1024;
 inline constexpr size_t kMaxDynamicShared = 227 * 1024;
 
-// Before a launch, and before each of its blocks.
-void PrepareSharedMemory();
+// Static arrays with gaps between them, then the dynamic one, then a gap.
+inline constexpr size_t kStaticSpan = 96 * 1024;
+inline constexpr size_t kSharedSpan = kStaticSpan + 256 * 1024;
+inline constexpr size_t kGranule = 16;
+
+struct SharedMemory {
+  alignas(4096) uint8_t bytes[kSharedSpan];
+  uint8_t valid[kSharedSpan / kGranule];  // Bytes of each granule that may be used, from its start on.
+};
+extern SharedMemory shared_memory __attribute__((visibility("hidden")));
+inline uintptr_t SharedBase() { return reinterpret_cast<uintptr_t>(shared_memory.bytes); }
+
+// A stamp: bit 30 pending (a cp.async), bits 11 to 29 the time, bit 10 whether it was atomic, bits 0 to 9 the thread.
+// All are below 2^31, so that vector code can compare them.
+struct Stamps {
+  static constexpr int32_t kPending = 1 << 30;
+  static constexpr int kTimeShift = 11;
+  static constexpr int32_t kAtomic = 1 << 10;
+  static constexpr int32_t kThread = kAtomic - 1;
+
+  int32_t writer[kSharedSpan];
+  int32_t reader[kSharedSpan];
+  int32_t other_reader[kSharedSpan];
+  // Where in the kernel, of the last write and read of a word.
+  const void* write_site[kSharedSpan / 4];
+  const void* read_site[kSharedSpan / 4];
+};
+struct Clock {
+  int32_t start = 0;  // The least stamp of the running block.
+  int32_t floor = 0;  // The least stamp since its last barrier.
+  int32_t self = 0;   // The running thread.
+  int32_t stamp = 0;  // Its stamp now.
+};
+extern Stamps stamps __attribute__((visibility("hidden")));
+extern Clock shared_clock __attribute__((visibility("hidden")));
+
+// Whether an access with the stamp `before` surely comes before what thread `self` does now.
+inline int SurelyBefore(int32_t before, int32_t floor, int32_t self) {
+  return static_cast<int>(before < floor) | static_cast<int>((before & (Stamps::kPending | Stamps::kThread)) == self);
+}
+
+// Of two readers one is the last. The other is kept while it is of another warp: within a warp the next __syncwarp may
+// order them.
+inline void NoteReader(size_t offset, const Clock& clock) {
+  const int32_t last = stamps.reader[offset];
+  const int32_t kept = stamps.other_reader[offset];
+  const bool same_warp = ((kept ^ clock.self) & Stamps::kThread) < 32;
+  const bool replace = SurelyBefore(last, clock.floor, clock.self) == 0 && (kept < clock.floor || same_warp);
+  stamps.other_reader[offset] = replace ? last : kept;
+  stamps.reader[offset] = clock.stamp;
+}
+
+// Records an access that is surely right. Otherwise false, and nothing is recorded: ask FaultOf.
+template <Access kAccess, unsigned kBytes>
+inline bool SharedAllows(size_t offset, const void* site) {
+  if (offset % kGranule + kBytes > shared_memory.valid[offset / kGranule]) return false;
+  const Clock clock = shared_clock;
+  const auto before = [&clock](int32_t stamp) { return SurelyBefore(stamp, clock.floor, clock.self); };
+  int fine = 1;
+  if constexpr (kAccess == Access::kWrite) {
+    for (size_t at = offset; at < offset + kBytes; ++at) {
+      fine &= before(stamps.writer[at]) & before(stamps.reader[at]) & before(stamps.other_reader[at]);
+    }
+    if (fine == 0) return false;
+    for (size_t at = offset; at < offset + kBytes; ++at) stamps.writer[at] = clock.stamp;
+    stamps.write_site[offset / 4] = site;
+    return true;
+  } else if constexpr (kAccess == Access::kRead) {
+    for (size_t at = offset; at < offset + kBytes; ++at) {
+      fine &= static_cast<int>(stamps.writer[at] >= clock.start) & before(stamps.writer[at]);
+    }
+    if (fine == 0) return false;
+    for (size_t at = offset; at < offset + kBytes; ++at) NoteReader(at, clock);
+    stamps.read_site[offset / 4] = site;
+    return true;
+  }
+  return false;
+}
+
+// What is wrong with an access within granules; empty if nothing, then it is recorded.
+std::string FaultOf(Access access, size_t offset, size_t bytes, const void* site);
+// A cp.async of 16 bytes was asked for: until EndCopy they are under way. Both by the running thread.
+std::string BeginCopy(size_t offset, const void* site);
+void EndCopy(size_t offset);
+bool InSharedArray(size_t offset, size_t bytes);
+
+// Before a launch, before each of its blocks, and when another thread of the block goes on.
+void PrepareSharedMemory(size_t limit);  // Of static and dynamic arrays together.
 void StartSharedMemory(size_t dynamic_bytes);
+inline void SetSharedThread(unsigned number) {
+  shared_clock.stamp += static_cast<int32_t>(number) - shared_clock.self;
+  shared_clock.self = static_cast<int32_t>(number);
+}
 // Of the static arrays that the running launch has asked for so far.
 size_t StaticSharedBytes();
 
-// All threads met at the barrier; the lanes of `mask` met.
+// All threads met at the barrier; the lanes of `mask` met, `live` are those that have not exited.
 void OrderBlock();
-void OrderWarp(unsigned warp, unsigned mask);
+void OrderWarp(unsigned warp, unsigned mask, unsigned live);
 
 }  // namespace lukv::emulator

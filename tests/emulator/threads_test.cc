@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cuda/launch.h"
+#include "tests/emulator/device_array.h"
 
 namespace lukv::cuda {
 
@@ -25,28 +26,6 @@ __global__ void BlockSumKernel(const float* x, float* out, int n) {
 
 namespace lukv::emulator {
 namespace {
-
-template <typename T>
-class DeviceArray {
- public:
-  explicit DeviceArray(const std::vector<T>& values) : n_(values.size()) {
-    EXPECT_EQ(cudaMalloc(&data_, n_ * sizeof(T)), cudaSuccess);
-    EXPECT_EQ(cudaMemcpy(data_, values.data(), n_ * sizeof(T), cudaMemcpyHostToDevice), cudaSuccess);
-  }
-  ~DeviceArray() { cudaFree(data_); }
-  DeviceArray(const DeviceArray&) = delete;
-  DeviceArray& operator=(const DeviceArray&) = delete;
-  T* get() const { return static_cast<T*>(data_); }
-  std::vector<T> Read() const {
-    std::vector<T> values(n_);
-    EXPECT_EQ(cudaMemcpy(values.data(), data_, n_ * sizeof(T), cudaMemcpyDeviceToHost), cudaSuccess);
-    return values;
-  }
-
- private:
-  void* data_ = nullptr;
-  size_t n_;
-};
 
 TEST(Threads, BlockSum) {
   std::vector<float> x(3 * 1000);
