@@ -6,29 +6,12 @@
 #include "kernels/cuda/attention_tiles.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/page_rows.h"
+#include "kernels/cuda/paged_rows.h"
 
 namespace lukv::cuda {
 
 inline constexpr int kPagedPlanThreads = 256;
 inline constexpr int kPagedMergeThreads = kPagedMaxChunks;  // One chunk each
-
-// The sequence that has the row, or n_sequences.
-LUKV_DEVICE int PagedSequence(const SequenceRows& sequences, int row) {
-  int low = 0;
-  int high = sequences.n_sequences;
-  int probe = min(row, high - 1);  // Right at once when all have one row.
-  while (low < high) {
-    if (row < sequences.row_start[probe]) {
-      high = probe;
-    } else if (row >= sequences.row_start[probe + 1]) {
-      low = probe + 1;
-    } else {
-      return probe;
-    }
-    probe = (low + high) / 2;
-  }
-  return sequences.n_sequences;
-}
 
 // One launch row and kv head. Where the row is the first of a unit, the unit but for first_item and its heads; else
 // tokens is 0.
