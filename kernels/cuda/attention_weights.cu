@@ -36,8 +36,7 @@ __global__ void __launch_bounds__(kWeightsThreads) PagedWeightsKernel(PagedAtten
   if (s == args.sequences.n_sequences) return;
   const int32_t slot = args.sequences.slots[s];
   const int64_t kv_head = PageHeadIndex(args.table, slot, args.layer, head / (args.n_heads / args.table.n_kv_heads));
-  const int visible =
-      args.table.kept[kv_head] + args.table.generated[slot] - args.sequences.row_start[s + 1] + row + 1;
+  const int visible = args.table.kept[kv_head] + args.table.generated[slot] - args.sequences.row_start[s + 1] + row + 1;
   const float scale = args.scale * kAttentionLog2E;
   for (int d = thread; d < head_dim; d += kWeightsThreads) {
     q[d] = AttentionLoad(args.q, row, static_cast<int64_t>(head) * head_dim + d);

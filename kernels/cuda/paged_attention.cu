@@ -241,13 +241,14 @@ LUKV_DEVICE void PagedStore(const PagedLaunch& launch, const PagedCursor& at, co
   }
 }
 
-// Persistent blocks, each with a contiguous range of items that it goes through tile by tile. Copies run up to two tiles
-// ahead, over the ends of items; where the entries of a tile are in the store is looked up one tile earlier still.
+// Persistent blocks, each with a contiguous range of items that it goes through tile by tile. Copies run up to two
+// tiles ahead, over the ends of items; where the entries of a tile are in the store is looked up one tile earlier
+// still.
 template <int kHeadDim>
 __global__ void __launch_bounds__(kPagedThreads, PagedShape<kHeadDim>::kBlocks) PagedMmaKernel(PagedLaunch launch) {
   using Shape = PagedShape<kHeadDim>;
   LUKV_DYNAMIC_SHARED(__nv_bfloat16, memory);
-  LUKV_SHARED(float, highest, kPagedWarps * kPagedRowTile);
+  LUKV_SHARED(float, highest, kPagedWarps* kPagedRowTile);
   LUKV_SHARED(int64_t, elements, Shape::kStages * Shape::kKeys);
   const PagedShared<kHeadDim> shared = {.k = memory,
                                         .v = memory + Shape::kStages * Shape::kTile,
@@ -386,8 +387,8 @@ cudaError_t AttendMma(const PagedLaunch& launch, const OpContext& context) {
 
 template <typename T>
 cudaError_t AttendPlain(const PagedLaunch& launch, const OpContext& context) {
-  return Launch(context.stream, &PagedPlainKernel<T>, static_cast<unsigned>(context.multiprocessors * 4),
-                kPlainThreads, PlainSharedBytes(launch.args.pages.head_dim), launch);
+  return Launch(context.stream, &PagedPlainKernel<T>, static_cast<unsigned>(context.multiprocessors * 4), kPlainThreads,
+                PlainSharedBytes(launch.args.pages.head_dim), launch);
 }
 
 }  // namespace
@@ -413,9 +414,8 @@ cudaError_t PagedAttention(const PagedAttentionArgs& args, const OpContext& cont
     }
   }
   if (pages.head_dim > kPlainMaxHeadDim) return cudaErrorInvalidValue;
-  return DispatchFloat(pages.dtype, [&]<typename T>() {
-    return RunPagedAttention(args, kPlainRows, &AttendPlain<T>, context);
-  });
+  return DispatchFloat(pages.dtype,
+                       [&]<typename T>() { return RunPagedAttention(args, kPlainRows, &AttendPlain<T>, context); });
 }
 
 }  // namespace lukv::cuda

@@ -128,8 +128,7 @@ __global__ void __launch_bounds__(kPagedMergeThreads) PagedMergeKernel(PagedLaun
     float total = 0;
 #pragma unroll 8
     for (int c = 0; c < chunks; ++c) total = fmaf(weights[c], acc[static_cast<int64_t>(c) * head_dim + d], total);
-    AttentionStore(launch.args.out, launch.row_begin + row, static_cast<int64_t>(head) * head_dim + d,
-                   total * inverse);
+    AttentionStore(launch.args.out, launch.row_begin + row, static_cast<int64_t>(head) * head_dim + d, total * inverse);
   }
 }
 

@@ -28,13 +28,13 @@ inline constexpr int kPagedMaxChunks = 128;
 inline constexpr int64_t kPagedWorkspaceBytes = int64_t{128} << 20;
 
 struct alignas(16) PagedUnit {
-  int32_t first_item;     // Items of the units before it
-  int32_t row;            // Of its first token, in the launch
-  int32_t visible;        // Entries that the first token sees; each further one sees one more.
+  int32_t first_item;  // Items of the units before it
+  int32_t row;         // Of its first token, in the launch
+  int32_t visible;     // Entries that the first token sees; each further one sees one more.
   int32_t tokens;
-  int32_t first_head;     // Query head
-  int32_t heads;          // Packed row i of the unit is token i / heads, head first_head + i % heads.
-  uint32_t pages;         // Of the kv head, in the arena
+  int32_t first_head;  // Query head
+  int32_t heads;       // Packed row i of the unit is token i / heads, head first_head + i % heads.
+  uint32_t pages;      // Of the kv head, in the arena
   int32_t chunk_entries;
 
   LUKV_DEVICE int Rows() const { return tokens * heads; }
