@@ -35,8 +35,8 @@ class DeviceMemory {
   std::string Describe(uintptr_t address) const;
 
   // Between Open and Close the memory can be reached. Otherwise host code that touches it ends the program, as with a
-  // real device; but only after every kClosingsPerLock-th Close, for locking takes time for every page in use. (Not with
-  // AddressSanitizer, whose heap has no lock.)
+  // real device; but only after every kClosingsPerLock-th Close, for locking takes time for every page in use. (Not
+  // with AddressSanitizer, whose heap has no lock.)
   static constexpr int kClosingsPerLock = 16;
   void Open();
   void Close();
