@@ -1,5 +1,5 @@
-// Attention in f32 without tensor cores, for f32 entries and for head dimensions that have no kernel of their own: right
-// for every even head_dim up to 256. A block has 16 query rows, four per warp, and takes entries in tiles of 32.
+// Attention in f32 without tensor cores, for f32 entries and for head dimensions that have no kernel of their own:
+// right for every even head_dim up to 256. A block has 16 query rows, four per warp, and takes entries in tiles of 32.
 #pragma once
 
 #include "kernels/cuda/attention_tiles.h"
@@ -15,7 +15,7 @@ inline constexpr int kPlainMaxHeadDim = 256;
 inline constexpr int kPlainLaneDims = kPlainMaxHeadDim / kWarp;
 
 constexpr size_t PlainSharedBytes(int head_dim) {
-  return (static_cast<size_t>(kPlainRows + kPlainKeys + kPlainKeys + 1) * static_cast<size_t>(head_dim) +
+  return (static_cast<size_t>(kPlainRows + kPlainKeys + kPlainKeys) * static_cast<size_t>(head_dim) + kPlainKeys +
           kPlainWarps * (kPlainKeys + 1) * kPlainWarpRows) *
          sizeof(float);
 }
@@ -55,8 +55,8 @@ struct PlainSums {
   }
 };
 
-// Copies the entries [begin, begin + 32) to shared memory; those from `end` on become 0. locate(entry, &k, &v) gives the
-// rows of an entry. To be followed by a barrier.
+// Copies the entries [begin, begin + 32) to shared memory; those from `end` on become 0. locate(entry, &k, &v) gives
+// the rows of an entry. To be followed by a barrier.
 template <typename T, typename Locate>
 LUKV_DEVICE void PlainLoadTile(int begin, int end, int head_dim, const Locate& locate, const PlainShared& shared) {
   for (int row = Warp(); row < kPlainKeys; row += kPlainWarps) {

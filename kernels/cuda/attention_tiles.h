@@ -43,8 +43,8 @@ struct AttentionSums {
   }
 };
 
-// s = q k^T for kKeyTiles times 8 keys, the first of which is at `keys`. load_query(a, t, k) gives row tile t's fragment
-// of the dimensions [16 k, 16 k + 16).
+// s = q k^T for kKeyTiles times 8 keys, the first of which is at `keys`. load_query(a, t, k) gives row tile t's
+// fragment of the dimensions [16 k, 16 k + 16).
 template <int kHeadDim, int kRowTiles, int kKeyTiles, typename LoadQuery>
 LUKV_DEVICE void AttentionScores(const __nv_bfloat16* keys, const LoadQuery& load_query,
                                  float (&s)[kRowTiles][kKeyTiles][4]) {

@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 2) PrefillMm
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kPlainThreads) PrefillPlainKernel(PrefillParams p) {
+__global__ void __launch_bounds__(kPlainThreads, 4) PrefillPlainKernel(PrefillParams p) {
   LUKV_DYNAMIC_SHARED(float, memory);
   const int head_dim = p.staging.head_dim;
   const PlainShared shared(memory, head_dim);

@@ -32,6 +32,7 @@ namespace {
 
 constexpr int kFormThreads = 256;
 constexpr int kWeighThreads = 128;
+constexpr int kWeighWarps = kWeighThreads / kWarp;
 constexpr int kScoreThreads = 256;
 constexpr int kScoreRows = kScoreThreads / kRowLanes;
 
@@ -215,12 +216,11 @@ template <typename T>
 __global__ void __launch_bounds__(kWeighThreads, 3)
     ExpectedLogitsKernel(ScoreExpectedAttentionArgs args, ExpectedLogits logits_of, ExpectedScores work,
                          int32_t n_first, bool vectors) {
-  constexpr int kWarps = kWeighThreads / kWarp;
   LUKV_DYNAMIC_SHARED(float, keys);  // [padded_dim, kTileEntries]
-  LUKV_SHARED(float, partial, kWarps* kTileEntries);
   const int32_t kv_head = static_cast<int32_t>(blockIdx.y);
   const int32_t head_dim = args.context.staging.head_dim;
   const int32_t padded_dim = logits_of.padded_dim;
+  float* const partial = keys + padded_dim * kTileEntries;  // [kWeighWarps, kTileEntries]
   const int32_t first = static_cast<int32_t>(blockIdx.x) * kTileEntries;
   const int32_t n = min(kTileEntries, work.entries - first);
   const T* const rows =
@@ -252,7 +252,7 @@ __global__ void __launch_bounds__(kWeighThreads, 3)
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int32_t e = Lane() + i * kWarp;
-      for (int w = 0; w < kWarps; ++w) sums[i] += partial[w * kTileEntries + e];
+      for (int w = 0; w < kWeighWarps; ++w) sums[i] += partial[w * kTileEntries + e];
       if (e < n) {
         work.logits[head * work.entries + first + e] = sums[i];
       } else {
@@ -333,7 +333,7 @@ cudaError_t ScoreExpectedAttention(const ScoreExpectedAttentionArgs& args, const
 
   if (work.entries > 0) {
     const bool vectors = StagedVectors(staging);
-    const size_t shared = static_cast<size_t>(logits.padded_dim) * kTileEntries * sizeof(float);
+    const size_t shared = static_cast<size_t>((logits.padded_dim + kWeighWarps) * kTileEntries) * sizeof(float);
     const dim3 tile_grid(static_cast<unsigned>(work.tiles.parts), kv_heads);
     LUKV_CUDA_RETURN_IF_ERROR(
         Launch(context.stream, &ExpectedFormKernel, static_cast<unsigned>(n_heads), kFormThreads, 0, args, logits));

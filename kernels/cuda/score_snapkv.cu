@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kRows = 32;  // Queries of a head that a block has at once.
 constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / kWarp;
 constexpr int kSide = 4;  // A thread has 4 rows and 4 entries.
 constexpr int kEntryThreads = kTileEntries / kSide;
 constexpr int kPoolThreads = 256;
@@ -22,9 +23,11 @@ using SnapLogits = float[kSide][kSide];
 struct SnapShared {
   float* keys;     // [head_dim, kTileEntries]
   float* queries;  // [head_dim, kRows], with the scale of the logits in them
+  float* partial;  // [kWarps, kTileEntries]
 };
 LUKV_DEVICE SnapShared SnapSharedOf(float* memory, int32_t head_dim) {
-  return {memory, memory + head_dim * kTileEntries};
+  float* const queries = memory + head_dim * kTileEntries;
+  return {memory, queries, queries + head_dim * kRows};
 }
 
 LUKV_DEVICE int32_t SnapRow() { return static_cast<int32_t>(threadIdx.x) / kEntryThreads * kSide; }
@@ -146,9 +149,7 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, typename Kv>
 __global__ void __launch_bounds__(kThreads)
     SnapMeansKernel(ScoreSnapKvArgs args, SnapWork work, bool q_vectors, bool k_vectors) {
-  constexpr int kWarps = kThreads / kWarp;
   LUKV_DYNAMIC_SHARED(float, memory);
-  LUKV_SHARED(float, partial, kWarps* kTileEntries);
   const int32_t head_dim = args.context.staging.head_dim;
   const SnapShared shared = SnapSharedOf(memory, head_dim);
   const int32_t head = static_cast<int32_t>(blockIdx.y);
@@ -178,13 +179,13 @@ __global__ void __launch_bounds__(kThreads)
     for (int offset = kEntryThreads; offset < kWarp; offset *= 2) {
       sums[e] += __shfl_xor_sync(kFullWarp, sums[e], offset);
     }
-    if (Lane() < kEntryThreads) partial[Warp() * kTileEntries + SnapEntry() + e] = sums[e];
+    if (Lane() < kEntryThreads) shared.partial[Warp() * kTileEntries + SnapEntry() + e] = sums[e];
   }
   __syncthreads();
   const int32_t entry = static_cast<int32_t>(threadIdx.x);
   if (entry >= min(kTileEntries, work.n_before - first)) return;
   float total = 0;
-  for (int w = 0; w < kWarps; ++w) total += partial[w * kTileEntries + entry];
+  for (int w = 0; w < kWarps; ++w) total += shared.partial[w * kTileEntries + entry];
   work.means[static_cast<int64_t>(head) * work.n_before + first + entry] = total / static_cast<float>(work.window);
 }
 
@@ -231,7 +232,8 @@ cudaError_t WeighWindow(const ScoreSnapKvArgs& args, const SnapWork& work, const
   const bool k_vectors = StagedVectors(staging);
   const bool q_vectors =
       IsVectorAligned(args.window_q.data, args.window_q.stride * q_bytes) && staging.head_dim * q_bytes % 16 == 0;
-  const size_t shared = static_cast<size_t>(staging.head_dim) * (kTileEntries + kRows) * sizeof(float);
+  const int32_t floats = staging.head_dim * (kTileEntries + kRows) + kWarps * kTileEntries;
+  const size_t shared = static_cast<size_t>(floats) * sizeof(float);
   const unsigned n_heads = static_cast<unsigned>(args.n_heads);
   const dim3 parts(static_cast<unsigned>(work.parts.parts), n_heads, Blocks(work.window, kRows));
   const dim3 tiles(Blocks(work.n_before, kTileEntries), n_heads);

@@ -122,11 +122,11 @@ LUKV_DEVICE void SnapAddStatistics(float (&logits)[kBlocks][4], float scale, int
     }
     weight += __shfl_xor_sync(kFullWarp, weight, 1);
     weight += __shfl_xor_sync(kFullWarp, weight, 2);
+    __syncwarp();  // All have read what was there.
     if (Lane() % 4 == 0) {
       max[row] = most;
       sum[row] = fmaf(sum[row], exp2f(before - most), weight);
     }
-    __syncwarp();
   }
 }
 

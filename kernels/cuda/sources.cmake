@@ -1,7 +1,11 @@
 # Of the CUDA backend: what nvcc compiles for devices and g++ for the emulator, and its host side.
 set(LUKV_CUDA_KERNELS
+  attention_weights.cu
   compact.cu
   elementwise.cu
+  paged_attention.cu
+  paged_plan.cu
+  prefill_attention.cu
   quantised_linear.cu
   query_moments.cu
   rms_norm.cu

@@ -15,7 +15,7 @@ void lukv_emulator_fail_after(int calls);
 int64_t lukv_emulator_calls();
 // Of the order in which threads, blocks and streams go on. LUKV_EMULATOR_SEED sets it from outside; 1 by default.
 void lukv_emulator_set_seed(unsigned seed);
-// Of device and pinned memory, streams, events and graphs.
+// Of device and pinned memory, streams, events, graphs and what cuBLASLt gave out.
 int64_t lukv_emulator_live_allocations();
 // The last report about a kernel, one line; empty if there was none. Holds until the next one.
 const char* lukv_emulator_last_report();

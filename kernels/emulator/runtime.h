@@ -94,9 +94,9 @@ class Runtime {
   bool IsEvent(cudaEvent_t event) const { return events_.contains(event); }
   void AddEvent(cudaEvent_t event) { events_.insert(event); }
   void RemoveEvent(cudaEvent_t event) { events_.erase(event); }
-  void CountGraph(int change) { n_graphs_ += change; }
-  // Streams, events and graphs that were made and not destroyed.
-  int64_t live_objects() const { return static_cast<int64_t>(streams_.size() - 1 + events_.size()) + n_graphs_; }
+  void CountObject(int change) { n_objects_ += change; }
+  // Streams, events, graphs and what cuBLASLt gave out that were not destroyed.
+  int64_t live_objects() const { return static_cast<int64_t>(streams_.size() - 1 + events_.size()) + n_objects_; }
 
   // Queues the operation, or records it if the stream is being captured.
   cudaError_t Issue(CUstream_st* stream, Operation operation);
@@ -145,7 +145,7 @@ class Runtime {
   std::recursive_mutex mutex_;
   std::vector<std::unique_ptr<CUstream_st>> streams_;  // The default stream first.
   std::unordered_set<cudaEvent_t> events_;
-  int64_t n_graphs_ = 0;
+  int64_t n_objects_ = 0;
   std::vector<std::shared_ptr<Capture>> captures_;  // Under way.
   uint64_t next_sequence_ = 0;
   uint64_t next_capture_ = 1;

@@ -204,7 +204,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     const bool all_joined = runtime.EndCapture(*capture);
     if (capture->invalid) return cudaErrorStreamCaptureInvalidated;
     if (!all_joined) return cudaErrorStreamCaptureUnjoined;
-    runtime.CountGraph(1);
+    runtime.CountObject(1);
     *graph = new CUgraph_st{.operations = std::move(capture->operations)};
     return cudaSuccess;
   });
@@ -221,7 +221,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long /*flags*/) {
   return Call([&](Runtime& runtime) {
-    runtime.CountGraph(1);
+    runtime.CountObject(1);
     *executable = new CUgraphExec_st{.operations = std::make_shared<std::vector<Operation>>(graph->operations)};
     return cudaSuccess;
   });
@@ -248,7 +248,7 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t*
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   return Release([&](Runtime& runtime) {
-    runtime.CountGraph(-1);
+    runtime.CountObject(-1);
     delete graph;
     return cudaSuccess;
   });
@@ -256,7 +256,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   return Release([&](Runtime& runtime) {
-    runtime.CountGraph(-1);
+    runtime.CountObject(-1);
     delete executable;
     return cudaSuccess;
   });
