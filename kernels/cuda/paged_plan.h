@@ -40,7 +40,6 @@ struct alignas(16) PagedUnit {
   LUKV_DEVICE int Rows() const { return tokens * heads; }
   // Of its last token.
   LUKV_DEVICE int MaxVisible() const { return visible + tokens - 1; }
-  LUKV_DEVICE int Chunks() const { return (MaxVisible() + chunk_entries - 1) / chunk_entries; }
 };
 
 struct PagedCounts {
