@@ -52,7 +52,7 @@ class DryBackend final : public Backend {
     constexpr size_t kAll = std::numeric_limits<size_t>::max();
     return MemoryInfo{.total_bytes = kAll, .free_bytes = kAll};
   }
-  size_t WorkspaceBytes() const override { return 0; }
+  size_t WorkspaceBytes(const WorkspaceShape&) const override { return 0; }
   absl::Status Replay(uint64_t, absl::FunctionRef<absl::Status()> ops) override { return ops(); }
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts) override {
     int64_t rows = 0;

@@ -53,7 +53,7 @@ class OpTimer final : public Backend {
   }
   absl::Status Synchronize() override { return inner_->Synchronize(); }
   absl::StatusOr<MemoryInfo> Memory() override { return inner_->Memory(); }
-  size_t WorkspaceBytes() const override { return inner_->WorkspaceBytes(); }
+  size_t WorkspaceBytes(const WorkspaceShape& shape) const override { return inner_->WorkspaceBytes(shape); }
   absl::Status Replay(uint64_t key, absl::FunctionRef<absl::Status()> ops) override {
     return recording_ ? ops() : inner_->Replay(key, ops);
   }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -26,7 +25,7 @@ constexpr Slot kFull{1};
 
 struct Result {
   std::vector<TokenId> tokens;
-  std::vector<float> first_logits;                     // After the prompt
+  std::vector<std::vector<float>> logits;              // That the tokens were chosen from
   std::vector<std::vector<float>> scores;              // [layers], each [kv heads, context]
   std::vector<std::vector<std::vector<size_t>>> kept;  // [layers][kv heads], positions
 };
@@ -65,14 +64,15 @@ Result Answer(const TestRunnerOptions& options, std::span<const TokenId> context
   }
   const Position asked{static_cast<int32_t>(context.size())};
   EXPECT_TRUE(runner.GrowSlot(kEvicted, static_cast<int32_t>(question.size())).ok());
-  result.first_logits = test.Prefill({.question = question, .first_position = asked, .targets = {{.slot = kEvicted}}});
-  std::vector<float> logits = result.first_logits;
+  result.logits.push_back(
+      test.Prefill({.question = question, .first_position = asked, .targets = {{.slot = kEvicted}}}));
   int32_t position = Value(asked) + static_cast<int32_t>(question.size());
   while (true) {
+    const std::vector<float>& logits = result.logits.back();
     result.tokens.push_back(static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
     if (result.tokens.size() == static_cast<size_t>(kNewTokens)) break;
     const DecodeRow row{.slot = kEvicted, .token = result.tokens.back(), .position = Position{position++}};
-    logits = test.Step({&row, 1});
+    result.logits.push_back(test.Step({&row, 1}));
   }
   runner.table().Release(kEvicted);
   runner.table().Release(kFull);
@@ -114,28 +114,49 @@ void ExpectKeptSetsAgree(const Result& cpu, const Result& cuda, double relative,
   EXPECT_LE(static_cast<double>(different), most_differences * static_cast<double>(kept));
 }
 
-class DemoOnCuda : public testing::TestWithParam<DType> {};
+// Where the answers part, the CPU found the other token nearly as likely.
+void ExpectAnswersAgree(const Result& cpu, const Result& cuda, float most_nats) {
+  const auto [ours, theirs] = std::mismatch(cpu.tokens.begin(), cpu.tokens.end(), cuda.tokens.begin());
+  if (ours == cpu.tokens.end()) return;
+  const auto step = ours - cpu.tokens.begin();
+  const std::vector<float>& logits = cpu.logits[static_cast<size_t>(step)];
+  const float gap = logits[static_cast<size_t>(*ours)] - logits[static_cast<size_t>(*theirs)];
+  std::printf("answers part at token %d, the CPU's logits are %.4f apart\n", static_cast<int>(step), gap);
+  EXPECT_LE(gap, most_nats);
+}
 
-TEST_P(DemoOnCuda, AnswersLikeTheCpu) {
-  const bool short_prompt = std::getenv("LUKV_SHORT_PROMPT") != nullptr;  // Under sanitizers
+struct Prompt {
+  size_t context;
+  size_t question;
+};
+
+void Compare(DType activations, const Prompt& prompt, double gap_of_scores, double most_differences, float most_nats) {
   const std::vector<TokenId> ids = ReadGoldenJson("models/demo/prose.json")["ids"].get<std::vector<TokenId>>();
-  const size_t n_context = short_prompt ? 40 : 252;
-  const size_t n_question = short_prompt ? 8 : 48;
-  ASSERT_GE(ids.size(), n_context + n_question);
-  const std::span<const TokenId> context(ids.data(), n_context);
-  const std::span<const TokenId> question(ids.data() + n_context, n_question);
+  ASSERT_GE(ids.size(), prompt.context + prompt.question);
+  const std::span<const TokenId> context(ids.data(), prompt.context);
+  const std::span<const TokenId> question(ids.data() + prompt.context, prompt.question);
   TestRunnerOptions options{.kv_dtype = DType::kBF16, .n_slots = 2, .max_context = 384, .device = "cpu"};
   const Result cpu = Answer(options, context, question);
   options.device = "cuda";
-  options.cuda_activations = GetParam();
+  options.cuda_activations = activations;
   const Result cuda = Answer(options, context, question);
-  EXPECT_EQ(cuda.tokens, cpu.tokens);
-  const bool exact = GetParam() == DType::kF32;
-  ExpectKeptSetsAgree(cpu, cuda, exact ? 0.02 : 0.3, exact ? 0.005 : 0.05);
+  ExpectAnswersAgree(cpu, cuda, most_nats);
+  ExpectKeptSetsAgree(cpu, cuda, gap_of_scores, most_differences);
 }
 
-INSTANTIATE_TEST_SUITE_P(Activations, DemoOnCuda, testing::Values(DType::kF32, DType::kBF16),
-                         [](const auto& c) { return std::string(Traits(c.param).name); });
+TEST(DemoOnCuda, KeepsAndAnswersAsTheCpu) {
+  Compare(DType::kF32, {.context = 252, .question = 48}, 0.01, 0.005, /*most_nats=*/0.0f);
+}
+
+// What CI runs under sanitizers.
+TEST(DemoOnCuda, KeepsAndAnswersAsTheCpuForAShortPrompt) {
+  Compare(DType::kF32, {.context = 40, .question = 8}, 0.01, 0.01, /*most_nats=*/0.0f);
+}
+
+// Activations of 8 bits move scores and logits by more, so near-ties fall out otherwise.
+TEST(DemoOnCuda, AnswersNearTheCpuWithBf16Activations) {
+  Compare(DType::kBF16, {.context = 80, .question = 16}, 0.05, 0.03, /*most_nats=*/0.5f);
+}
 
 }  // namespace
 }  // namespace lukv
