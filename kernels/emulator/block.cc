@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "kernels/emulator/access.h"
 #include "kernels/emulator/mma.h"
@@ -333,16 +334,18 @@ void MaybeYield() {
   RunOthers();
 }
 
-void FailThread(const std::string& what, std::optional<Site> site, const void* return_address, bool memory) {
-  std::vector<Frame> frames = FramesOfKernel();
-  if (frames.empty()) frames = FramesOfCall(return_address);
-  if (frames.empty() && site.has_value()) frames = {FrameOf(*site)};
-  MakeReport({.what = what,
-              .kernel = KernelName(state.grid->function),
-              .block = lukv_block_index,
-              .thread = state.current->index,
-              .frames = std::move(frames),
-              .memory = memory});
+void FailThread(std::string what, std::optional<Site> site, const void* return_address, bool memory) {
+  {
+    std::vector<Frame> frames = FramesOfKernel();
+    if (frames.empty()) frames = FramesOfCall(return_address);
+    if (frames.empty() && site.has_value()) frames = {FrameOf(*site)};
+    MakeReport({.what = std::exchange(what, {}),
+                .kernel = KernelName(state.grid->function),
+                .block = lukv_block_index,
+                .thread = state.current->index,
+                .frames = std::move(frames),
+                .memory = memory});
+  }
   Abandon();
 }
 

@@ -95,8 +95,9 @@ WarpState& CurrentWarp();
 void AwaitWarp(WarpOperation operation, unsigned mask, const Site& site, const void* return_address);
 // Lets other threads run first, now and then.
 void MaybeYield();
-// Ends the launch with a report about the running thread. `return_address` is in the kernel.
-[[noreturn]] void FailThread(const std::string& what, std::optional<Site> site, const void* return_address,
+// Ends the launch with a report about the running thread, whose stack is left as it is: nobody's destructors run.
+// `return_address` is in the kernel.
+[[noreturn]] void FailThread(std::string what, std::optional<Site> site, const void* return_address,
                              bool memory = false);
 
 // Whether the address is on the stack of any thread that has ever run.

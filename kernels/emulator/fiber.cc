@@ -47,7 +47,13 @@ FiberStack::FiberStack(unsigned index) {
   top_ = memory_ + mapped_ - (index * 11 % kColours) * kColourBytes;
 }
 
-FiberStack::~FiberStack() { munmap(memory_, mapped_); }
+FiberStack::~FiberStack() {
+#ifdef __SANITIZE_ADDRESS__
+  // Whatever the system puts there next.
+  ASAN_UNPOISON_MEMORY_REGION(memory_, mapped_);
+#endif
+  munmap(memory_, mapped_);
+}
 
 void PrepareFiber(FiberState& state, const FiberStack& stack, void (*entry)()) {
 #ifdef __SANITIZE_ADDRESS__
