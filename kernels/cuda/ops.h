@@ -10,7 +10,7 @@
 namespace lukv::cuda {
 
 // The most that PagedAttention takes of the workspace (paged_plan.h).
-inline constexpr int64_t kPagedWorkspaceBytes = int64_t{128} << 20;
+inline constexpr int64_t kPagedWorkspaceBytes = int64_t{136} << 20;
 
 cudaError_t RmsNorm(const RmsNormArgs& args, const OpContext& context);
 cudaError_t RopeStage(const RopeStageArgs& args, const OpContext& context);

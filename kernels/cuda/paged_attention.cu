@@ -151,10 +151,13 @@ template <int kHeadDim>
 struct PagedLaneRows {
   uint32_t q[kHeadDim / 16][4];  // Fragments of the row tile
   int visible[2];                // 0: there is no such row.
+  int max_visible;               // Of all rows of the row tile
   int partial[2];                // Row of the launch * n_heads + head
 
   LUKV_DEVICE void Load(const PagedLaunch& launch, const PagedUnit& unit, int first) {
     const ConstMatrix& matrix = launch.args.q;
+    const int last = min(first + kPagedRowTile, unit.Rows()) - 1;
+    max_visible = last < first ? 0 : unit.visible + last / unit.heads;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int i = first + half * 8 + Lane() / 4;
@@ -173,6 +176,15 @@ struct PagedLaneRows {
     }
   }
 
+  // Scores of the keys from entry `begin` on become those of the rows alone.
+  template <int kKeyTiles>
+  LUKV_DEVICE void Mask(int begin, float (&s)[1][kKeyTiles][4]) const {
+    // The first row sees less than the last by fewer entries than there are rows.
+    if (begin + kKeyTiles * 8 + kPagedRowTile <= max_visible) return;
+    const int each[1][2] = {{visible[0], visible[1]}};
+    AttentionMask(begin, each, s);
+  }
+
   LUKV_DEVICE auto Query() const {
     return [this](uint32_t(&a)[4], int, int step) {
 #pragma unroll
@@ -183,16 +195,16 @@ struct PagedLaneRows {
 
 // A tile when every warp has rows of its own. between() waits for V and frees K.
 template <int kHeadDim, typename Between>
-LUKV_DEVICE void PagedTileByRows(const __nv_bfloat16* k, const __nv_bfloat16* v, int begin, bool active, float scale,
+LUKV_DEVICE void PagedTileByRows(const __nv_bfloat16* k, const __nv_bfloat16* v, int begin, float scale,
                                  const PagedLaneRows<kHeadDim>& rows, const Between& between,
                                  typename PagedShape<kHeadDim>::Sums& sums) {
   using Shape = PagedShape<kHeadDim>;
+  const bool active = begin < rows.max_visible;
   float s[1][Shape::kKeys / 8][4];
   if (active) AttentionScores<kHeadDim>(k, rows.Query(), s);
   between();
   if (!active) return;
-  const int visible[1][2] = {{rows.visible[0], rows.visible[1]}};
-  AttentionMask(begin, visible, s);
+  rows.Mask(begin, s);
   float highest[1][2];
   AttentionRowMax(s, highest);
   AttentionRaise<kHeadDim / 8>(highest, scale, sums);
@@ -214,8 +226,7 @@ LUKV_DEVICE void PagedTileByKeys(const __nv_bfloat16* k, const __nv_bfloat16* v,
   float highest[1][2];
   if (Warp() < Shape::kKeyWarps) {
     AttentionScores<kHeadDim>(k + first_key * Shape::kStride, rows.Query(), s);
-    const int visible[1][2] = {{rows.visible[0], rows.visible[1]}};
-    AttentionMask(begin + first_key, visible, s);
+    rows.Mask(begin + first_key, s);
     AttentionRowMax(s, highest);
     if (Lane() % 4 == 0) {
       shared.highest[Warp() * kPagedRowTile + row] = highest[0][0];
@@ -307,16 +318,12 @@ __global__ void __launch_bounds__(kPagedThreads, PagedShape<kHeadDim>::kBlocks) 
   typename Shape::Sums sums;
   int loaded = -1;  // Unit that `rows` is of
   bool by_keys = false;
-  int max_visible = 0;  // Of the warp's rows
   for (int stage = 0; !at.done(); stage ^= 1) {
     if (at.unit_index != loaded) {
       loaded = at.unit_index;
       const PagedUnit unit = launch.units[loaded];
       by_keys = unit.Rows() <= kPagedRowTile;
-      const int first = by_keys ? 0 : Warp() * kPagedRowTile;
-      rows.Load(launch, unit, first);
-      const int last = min(first + kPagedRowTile, unit.Rows()) - 1;
-      max_visible = last < first ? 0 : unit.visible + last / unit.heads;
+      rows.Load(launch, unit, by_keys ? 0 : Warp() * kPagedRowTile);
     }
     if (at.begin == at.ChunkBegin()) sums.Reset();
     AsyncWait<2>();
@@ -340,7 +347,7 @@ __global__ void __launch_bounds__(kPagedThreads, PagedShape<kHeadDim>::kBlocks) 
         PagedStore<Shape::kWarpDims / 8>(launch, at, rows, first_dim, first_dim == 0, sums);
       }
     } else if constexpr (Shape::kByRows) {
-      PagedTileByRows(k, v, at.begin, at.begin < max_visible, launch.scale, rows, between, sums);
+      PagedTileByRows(k, v, at.begin, launch.scale, rows, between, sums);
       if (last_tile) PagedStore<kHeadDim / 8>(launch, at, rows, 0, true, sums);
     }
     at.Advance(launch, Shape::kKeys);
@@ -389,9 +396,9 @@ __global__ void __launch_bounds__(kPlainThreads, 4) PagedPlainKernel(PagedLaunch
           launch.Partial(unit.row + row / unit.heads, unit.first_head + row % unit.heads, at.Chunk());
       if (Lane() == 0) launch.softmax[partial] = {max, sum};
 #pragma unroll
-      for (int i = 0; i < kPlainLaneDims; ++i) {
-        const int d = Lane() + i * kWarp;
-        if (d < head_dim) launch.acc[partial * head_dim + d] = sums.acc[r][i];
+      for (int i = 0; i < kPlainPairs; ++i) {
+        const int d = 2 * (Lane() + i * kWarp);
+        if (d < head_dim) *PlainPair(launch.acc + partial * head_dim + d) = sums.acc[r][i];
       }
     }
   }

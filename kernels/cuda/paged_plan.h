@@ -14,7 +14,7 @@
 // Memory: the chunks of a row are bounded and the rows of a launch are chosen to suit, so the partial results take
 // kPagedWorkspaceBytes at most, whatever lengths there are: rows * n_heads * chunks * (head_dim + 2) * 4 bytes, with
 // chunks = min(kPagedMaxChunks, what all pages of the store hold / kPagedChunk). A decoded row of Llama 3.1 8B takes
-// 2.03 MiB with a store of 100,000 pages of 64 (or any that has more than 512 pages), so 63 rows are a launch.
+// 2.03 MiB with a store of 100,000 pages of 64 (or any that has more than 512 pages), so a launch has up to 66.
 #pragma once
 
 #include "kernels/args.h"
