@@ -12,7 +12,7 @@ int64_t ElementBytes(DType dtype) { return Traits(dtype).block_bytes; }
 
 int64_t Bytes(const ConstMatrix& m) { return m.rows * m.cols * ElementBytes(m.dtype); }
 
-int64_t KvRowBytes(const StagingView& staging) { return staging.head_dim * ElementBytes(staging.dtype); }
+int64_t KvRowBytes(const StagingView& staging) { return int64_t{staging.head_dim} * ElementBytes(staging.dtype); }
 int64_t KvRowBytes(const PageStoreView& pages) { return pages.head_dim * ElementBytes(pages.dtype); }
 
 // n + (n - 1) + ... + 1
@@ -23,8 +23,8 @@ OpCost CostOfQkv(const QkvArgs& args, int64_t kv_row_bytes) {
   const int64_t rows = args.qkv.rows;
   const int64_t norms = (args.q_norm != nullptr ? 1 : 0) + (args.k_norm != nullptr ? 1 : 0);
   OpCost cost;
-  cost.bytes = Bytes(args.qkv) + Bytes(args.q_out) + rows * kWord + args.head_dim / 2 * kWord +
-               norms * args.head_dim * kWord + rows * 2 * args.n_kv_heads * kv_row_bytes;
+  cost.bytes = Bytes(args.qkv) + Bytes(args.q_out) + rows * kWord + (args.head_dim / 2) * kWord +
+               norms * args.head_dim * kWord + 2 * rows * args.n_kv_heads * kv_row_bytes;
   // A pair takes four products and two sums.
   cost.flops = rows * (int64_t{args.n_heads} + args.n_kv_heads) * args.head_dim * 3;
   if (args.q_norm != nullptr) cost.flops += rows * args.n_heads * args.head_dim * kNormFlops;
@@ -70,7 +70,7 @@ OpCost CostOf(const PrefillAttentionArgs& args) {
     const PrefillSegment& s = args.segments[i];
     const int64_t n = s.n_query;
     cost.bytes += 2 * n * args.n_heads * head_dim * ElementBytes(args.q.dtype) +
-                  (s.first + n) * 2 * args.staging.n_kv_heads * KvRowBytes(args.staging);
+                  2 * (s.first + n) * args.staging.n_kv_heads * KvRowBytes(args.staging);
     cost.flops += 4 * head_dim * args.n_heads * (n * s.first + Triangle(n));
   }
   return cost;
@@ -81,7 +81,7 @@ OpCost CostOf(const AppendArgs& args) { return CostOfQkv(args.qkv, KvRowBytes(ar
 OpCost CostOf(const PagedAttentionArgs& args, int64_t entries) {
   const int64_t group = args.n_heads / args.table.n_kv_heads;
   return {.bytes = Bytes(args.q) + Bytes(args.out) + entries * 2 * KvRowBytes(args.pages),
-          .flops = 4 * args.pages.head_dim * group *
+          .flops = int64_t{4} * args.pages.head_dim * group *
                    VisiblePairs(args.q.rows, args.table.n_kv_heads, args.sequences.n_sequences, entries)};
 }
 
@@ -89,7 +89,7 @@ OpCost CostOf(const PagedAttentionWeightsArgs& args, int64_t entries) {
   const int64_t group = args.n_heads / args.table.n_kv_heads;
   return {
       .bytes = Bytes(args.q) + entries * KvRowBytes(args.pages) + args.q.rows * args.n_heads * args.n_entries * kWord,
-      .flops = 2 * args.pages.head_dim * group *
+      .flops = int64_t{2} * args.pages.head_dim * group *
                VisiblePairs(args.q.rows, args.table.n_kv_heads, args.sequences.n_sequences, entries)};
 }
 
@@ -123,7 +123,7 @@ OpCost CostOf(const QueryMomentsArgs& args) {
   const int64_t queries = rows * args.n_heads;
   OpCost cost;
   // The pivot goes one way, the sums both but for the first rows.
-  cost.bytes = queries * args.head_dim * ElementBytes(args.qkv.dtype) + args.n_heads * args.head_dim * kWord +
+  cost.bytes = queries * args.head_dim * ElementBytes(args.qkv.dtype) + int64_t{args.n_heads} * args.head_dim * kWord +
                (args.reset ? 1 : 2) * MomentsWords(args.n_heads, args.head_dim) * kWord;
   // Minus the pivot, the sum, and a multiply and add for each of the products.
   cost.flops = queries * (2 * int64_t{args.head_dim} + 2 * Triangle(args.head_dim));
@@ -134,13 +134,14 @@ OpCost CostOf(const QueryMomentsArgs& args) {
 OpCost CostOf(const ScoreExpectedAttentionArgs& args) {
   const StagingView& staging = args.context.staging;
   const int64_t head_dim = staging.head_dim;
+  const int64_t heads = args.n_heads;
+  const int64_t kv_heads = staging.n_kv_heads;
   const int64_t entries = args.context.n_tokens;
   OpCost cost;
-  cost.bytes = entries * 2 * staging.n_kv_heads * KvRowBytes(staging) +
-               (args.n_heads * head_dim + MomentsWords(args.n_heads, head_dim) + head_dim / 2) * kWord +
-               ScoreBytes(args.scores);
+  cost.bytes = 2 * entries * kv_heads * KvRowBytes(staging) +
+               (heads * head_dim + MomentsWords(heads, head_dim) + head_dim / 2) * kWord + ScoreBytes(args.scores);
   // Of each key with each query head k'S, its product with k, and k.m; of each value its norm.
-  cost.flops = entries * (args.n_heads * (2 * head_dim * head_dim + 4 * head_dim) + staging.n_kv_heads * 2 * head_dim);
+  cost.flops = entries * (heads * (2 * head_dim * head_dim + 4 * head_dim) + kv_heads * 2 * head_dim);
   return cost;
 }
 
@@ -148,8 +149,9 @@ OpCost CostOf(const ScoreSnapKvArgs& args) {
   const StagingView& staging = args.context.staging;
   const int64_t entries = args.context.n_tokens;
   const int64_t window = args.window_q.rows;
+  const int64_t pairs = window * (entries - window) + Triangle(window);
   return {.bytes = entries * staging.n_kv_heads * KvRowBytes(staging) + Bytes(args.window_q) + ScoreBytes(args.scores),
-          .flops = 2 * staging.head_dim * args.n_heads * (window * (entries - window) + Triangle(window))};
+          .flops = 2 * pairs * args.n_heads * staging.head_dim};
 }
 
 OpCost CostOf(const ScoreKeyDiffArgs& args) {
