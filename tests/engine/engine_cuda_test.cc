@@ -38,19 +38,26 @@ TEST(EngineOnCuda, LivesOnAfterAFailureAtAnyCallOfTheDevice) {
     const int64_t start = device.Calls();
     ASSERT_EQ(RunAlone(engine, request).tokens.at(0), expected);
     const int64_t calls = device.Calls() - start;
-    ASSERT_GT(calls, 100);
+    int failures = 0;
     for (int call = 1; call <= calls; ++call) {
       device.FailAfter(call);
       const Result result = RunAlone(engine, request);
       device.FailAfter(0);
+      ASSERT_TRUE(Eventually(engine, NothingHeld)) << "call " << call;
+      if (result.status.ok()) {
+        // It was a call on the way of giving memory back, or fewer calls were made: a recorded step is one call.
+        EXPECT_EQ(result.tokens.at(0), expected) << "call " << call;
+        continue;
+      }
+      ++failures;
       EXPECT_THAT(result.status.code(), AnyOf(absl::StatusCode::kInternal, absl::StatusCode::kResourceExhausted))
           << "call " << call << ": " << result.status;
       EXPECT_THAT(std::string(result.status.message()), AnyOf(HasSubstr("CUDA"), HasSubstr("cuBLASLt")))
           << "call " << call;
-      ASSERT_TRUE(Eventually(engine, NothingHeld)) << "call " << call;
       if (call % 8 != 0) continue;
       ASSERT_EQ(RunAlone(engine, request).tokens.at(0), expected) << "call " << call;
     }
+    EXPECT_GT(failures, 150);
     EXPECT_EQ(RunAlone(engine, request).tokens.at(0), expected);
   }
   EXPECT_STREQ(device.LastReport(), "");
@@ -61,9 +68,11 @@ TEST(EngineOnCuda, FailuresWhileLoadingAreReportedAndLeakNothing) {
   EmulatedDevice device;
   const int64_t before = device.LiveAllocations();
   const int64_t start = device.Calls();
-  ASSERT_TRUE(Create(SmallOptions()).ok());
+  auto engine = Create(SmallOptions());
+  ASSERT_TRUE(engine.ok()) << engine.status();
   const int64_t calls = device.Calls() - start;
-  ASSERT_GT(calls, 50);
+  engine->reset();
+  ASSERT_GT(calls, 100);
   for (int call = 1; call <= calls; call += call < 50 ? 1 : 7) {
     device.FailAfter(call);
     const absl::Status status = Create(SmallOptions()).status();
