@@ -12,10 +12,15 @@ inline constexpr int kPlainRows = 16;
 inline constexpr int kPlainWarpRows = kPlainRows / kPlainWarps;
 inline constexpr int kPlainKeys = kWarp;  // A lane takes one key.
 inline constexpr int kPlainMaxHeadDim = 256;
-inline constexpr int kPlainLaneDims = kPlainMaxHeadDim / kWarp;
+inline constexpr int kPlainPairs = kPlainMaxHeadDim / 2 / kWarp;  // Of dimensions, that a lane has at most.
+
+// Elements from one row of K to the next in shared memory: an odd number of pairs, so that lanes that read pairs of
+// different rows read different banks.
+__host__ __device__ constexpr int PlainKeyStride(int head_dim) { return head_dim | 2; }
 
 constexpr size_t PlainSharedBytes(int head_dim) {
-  return (static_cast<size_t>(kPlainRows + kPlainKeys + kPlainKeys) * static_cast<size_t>(head_dim) + kPlainKeys +
+  return (static_cast<size_t>(kPlainRows + kPlainKeys) * static_cast<size_t>(head_dim) +
+          static_cast<size_t>(kPlainKeys * PlainKeyStride(head_dim)) +
           kPlainWarps * (kPlainKeys + 1) * kPlainWarpRows) *
          sizeof(float);
 }
@@ -26,7 +31,7 @@ struct PlainShared {
   float4* weights;  // [warps, keys], likewise: scores first, then weights
   float4* factor;   // [warps]
   float* v;         // [keys, head_dim]
-  float* k;         // [keys, head_dim + 1]: lanes that read different rows read different banks.
+  float* k;         // [keys, PlainKeyStride]
 
   LUKV_DEVICE PlainShared(float* memory, int head_dim)
       : q(reinterpret_cast<float4*>(memory)),
@@ -40,20 +45,43 @@ struct PlainShared {
 
 // The running sums of a warp's four rows.
 struct PlainSums {
-  float acc[kPlainWarpRows][kPlainLaneDims];  // Of dimensions lane + 32 i
-  float max;                                  // Of row lane / 8: greatest scaled score
-  float sum;                                  // Of row lane / 8
+  float2 acc[kPlainWarpRows][kPlainPairs];  // Of dimensions 2 lane + 64 i and the next
+  float max;                                // Of row lane / 8: greatest scaled score
+  float sum;                                // Of row lane / 8
 
   LUKV_DEVICE void Reset() {
 #pragma unroll
     for (int r = 0; r < kPlainWarpRows; ++r) {
 #pragma unroll
-      for (int i = 0; i < kPlainLaneDims; ++i) acc[r][i] = 0;
+      for (int i = 0; i < kPlainPairs; ++i) acc[r][i] = {0, 0};
     }
     max = kAttentionHidden;
     sum = 0;
   }
 };
+
+LUKV_DEVICE float2* PlainPair(float* memory) { return reinterpret_cast<float2*>(memory); }
+LUKV_DEVICE const float2* PlainPair(const float* memory) { return reinterpret_cast<const float2*>(memory); }
+template <typename T>
+LUKV_DEVICE float2 PlainLoadPair(const T* from) {
+  return {ToFloat(from[0]), ToFloat(from[1])};
+}
+
+// Four rows at once.
+LUKV_DEVICE void PlainAdd(const float4& rows, float value, float4& sums) {
+  sums.x = fmaf(rows.x, value, sums.x);
+  sums.y = fmaf(rows.y, value, sums.y);
+  sums.z = fmaf(rows.z, value, sums.z);
+  sums.w = fmaf(rows.w, value, sums.w);
+}
+LUKV_DEVICE void PlainAdd(float row, const float2& values, float2& sums) {
+  sums.x = fmaf(row, values.x, sums.x);
+  sums.y = fmaf(row, values.y, sums.y);
+}
+LUKV_DEVICE void PlainScale(float factor, float2& sums) {
+  sums.x *= factor;
+  sums.y *= factor;
+}
 
 // Copies the entries [begin, begin + 32) to shared memory; those from `end` on become 0. locate(entry, &k, &v) gives
 // the rows of an entry. To be followed by a barrier.
@@ -64,9 +92,9 @@ LUKV_DEVICE void PlainLoadTile(int begin, int end, int head_dim, const Locate& l
     const T* v = nullptr;
     const bool there = begin + row < end;
     if (there) locate(begin + row, &k, &v);
-    for (int d = Lane(); d < head_dim; d += kWarp) {
-      shared.k[row * (head_dim + 1) + d] = there ? ToFloat(k[d]) : 0.0f;
-      shared.v[row * head_dim + d] = there ? ToFloat(v[d]) : 0.0f;
+    for (int d = 2 * Lane(); d < head_dim; d += 2 * kWarp) {
+      *PlainPair(shared.k + row * PlainKeyStride(head_dim) + d) = there ? PlainLoadPair(k + d) : float2{0, 0};
+      *PlainPair(shared.v + row * head_dim + d) = there ? PlainLoadPair(v + d) : float2{0, 0};
     }
   }
 }
@@ -77,15 +105,12 @@ LUKV_DEVICE void PlainWeights(int begin, int visible, int head_dim, float scale,
                               PlainSums& sums) {
   float4* const weights = shared.weights + Warp() * kPlainKeys;
   const float4* const q = shared.q + Warp() * head_dim;
-  const float* const k = shared.k + Lane() * (head_dim + 1);
+  const float* const k = shared.k + Lane() * PlainKeyStride(head_dim);
   float4 score = {0, 0, 0, 0};
-  for (int d = 0; d < head_dim; ++d) {
-    const float4 rows = q[d];
-    const float key = k[d];
-    score.x = fmaf(rows.x, key, score.x);
-    score.y = fmaf(rows.y, key, score.y);
-    score.z = fmaf(rows.z, key, score.z);
-    score.w = fmaf(rows.w, key, score.w);
+  for (int d = 0; d < head_dim; d += 2) {
+    const float2 key = *PlainPair(k + d);
+    PlainAdd(q[d], key.x, score);
+    PlainAdd(q[d + 1], key.y, score);
   }
   weights[Lane()] = score;
   __syncwarp();
@@ -126,24 +151,25 @@ LUKV_DEVICE void PlainWeights(int begin, int visible, int head_dim, float scale,
 LUKV_DEVICE void PlainValues(int head_dim, const PlainShared& shared, PlainSums& sums) {
   const float4 factor = shared.factor[Warp()];
 #pragma unroll
-  for (int i = 0; i < kPlainLaneDims; ++i) {
-    sums.acc[0][i] *= factor.x;
-    sums.acc[1][i] *= factor.y;
-    sums.acc[2][i] *= factor.z;
-    sums.acc[3][i] *= factor.w;
+  for (int i = 0; i < kPlainPairs; ++i) {
+    PlainScale(factor.x, sums.acc[0][i]);
+    PlainScale(factor.y, sums.acc[1][i]);
+    PlainScale(factor.z, sums.acc[2][i]);
+    PlainScale(factor.w, sums.acc[3][i]);
   }
 #pragma unroll 2
   for (int key = 0; key < kPlainKeys; ++key) {
     const float4 weight = shared.weights[Warp() * kPlainKeys + key];
+    const float* const v = shared.v + key * head_dim;
 #pragma unroll
-    for (int i = 0; i < kPlainLaneDims; ++i) {
-      const int d = Lane() + i * kWarp;
+    for (int i = 0; i < kPlainPairs; ++i) {
+      const int d = 2 * (Lane() + i * kWarp);
       if (d >= head_dim) break;
-      const float value = shared.v[key * head_dim + d];
-      sums.acc[0][i] = fmaf(weight.x, value, sums.acc[0][i]);
-      sums.acc[1][i] = fmaf(weight.y, value, sums.acc[1][i]);
-      sums.acc[2][i] = fmaf(weight.z, value, sums.acc[2][i]);
-      sums.acc[3][i] = fmaf(weight.w, value, sums.acc[3][i]);
+      const float2 value = *PlainPair(v + d);
+      PlainAdd(weight.x, value, sums.acc[0][i]);
+      PlainAdd(weight.y, value, sums.acc[1][i]);
+      PlainAdd(weight.z, value, sums.acc[2][i]);
+      PlainAdd(weight.w, value, sums.acc[3][i]);
     }
   }
 }

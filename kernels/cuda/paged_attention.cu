@@ -20,27 +20,35 @@ struct PagedCursor {
   int item;
   int end_item;
   int unit_index;
+  // Of the unit.
+  int first_item;
+  int max_visible;
+  int chunk_entries;
+  uint32_t pages;
+  // Of the chunk.
   int begin;
-  int end;  // Of the chunk
-  PagedUnit unit;
+  int end;
 
   LUKV_DEVICE bool done() const { return item >= end_item; }
-  LUKV_DEVICE int Chunk() const { return item - unit.first_item; }
-  LUKV_DEVICE int ChunkBegin() const { return Chunk() * unit.chunk_entries; }
+  LUKV_DEVICE int Chunk() const { return item - first_item; }
+  LUKV_DEVICE int ChunkBegin() const { return Chunk() * chunk_entries; }
 
   LUKV_DEVICE explicit PagedCursor(const PagedLaunch& launch) {
     const int64_t items = launch.counts->items;
     item = static_cast<int>(items * blockIdx.x / gridDim.x);
     end_item = static_cast<int>(items * (blockIdx.x + 1) / gridDim.x);
     if (done()) return;
-    // The last unit that begins at the item or before.
+    // The last unit that begins at the item or before; every warp looks at 32 units at once.
     int high = launch.counts->units;
     unit_index = 0;
     while (high - unit_index > 1) {
-      const int middle = (unit_index + high) / 2;
-      (launch.units[middle].first_item <= item ? unit_index : high) = middle;
+      const int step = (high - unit_index + kWarp - 1) / kWarp;
+      const int probe = unit_index + Lane() * step;
+      const bool before = probe < high && launch.units[probe].first_item <= item;
+      unit_index += (__popc(__ballot_sync(kFullWarp, before)) - 1) * step;
+      high = min(high, unit_index + step);
     }
-    unit = launch.units[unit_index];
+    EnterUnit(launch);
     EnterChunk();
   }
 
@@ -50,14 +58,24 @@ struct PagedCursor {
     if (begin < end) return;
     ++item;
     if (done()) return;
-    if (Chunk() == unit.Chunks()) unit = launch.units[++unit_index];
+    if (ChunkBegin() >= max_visible) {
+      ++unit_index;
+      EnterUnit(launch);
+    }
     EnterChunk();
   }
 
  private:
+  LUKV_DEVICE void EnterUnit(const PagedLaunch& launch) {
+    const PagedUnit unit = launch.units[unit_index];
+    first_item = unit.first_item;
+    max_visible = unit.MaxVisible();
+    chunk_entries = unit.chunk_entries;
+    pages = unit.pages;
+  }
   LUKV_DEVICE void EnterChunk() {
     begin = ChunkBegin();
-    end = min(begin + unit.chunk_entries, unit.MaxVisible());
+    end = min(begin + chunk_entries, max_visible);
   }
 };
 
@@ -76,14 +94,18 @@ struct PagedShape {
   static constexpr int kStride = kAttentionStride<kHeadDim>;
   static constexpr int kTile = kKeys * kStride;  // Elements of a tile of K or V in shared memory
   static constexpr int kStages = 2;              // Tiles of K, and of V, on their way or at work
-  static constexpr int kUnitRows = kPagedWarps * kPagedRowTile;
+  // Beyond 16 rows each warp has a row tile of its own, if its sums over all dimensions fit in the registers.
+  static constexpr bool kByRows = kHeadDim <= 128;
+  static constexpr int kUnitRows = kByRows ? kPagedWarps * kPagedRowTile : kPagedRowTile;
   static constexpr int kWeightStride = kKeys + 8;
   static constexpr size_t kSharedBytes =
-      static_cast<size_t>(2 * kStages * kTile + kPagedRowTile * kWeightStride) * sizeof(__nv_bfloat16);
-  static constexpr int kBlocks = kHeadDim <= 128 ? 3 : 2;  // Per multiprocessor, at most
+      static_cast<size_t>(2 * kStages * kTile + kPagedRowTile * kWeightStride) * sizeof(__nv_bfloat16) +
+      kStages * kKeys * sizeof(int64_t) + kPagedWarps * kPagedRowTile * sizeof(float);
+  static constexpr int kBlocks = 2;  // Per multiprocessor, at most
   // When the warps share rows, a warp has 16 of a tile's keys, and as many dimensions as make whole pairs of 8.
   static constexpr int kKeyWarps = kKeys / 16;
   static constexpr int kWarpDims = (kHeadDim / 16 + kPagedWarps - 1) / kPagedWarps * 16;
+  using Sums = AttentionSums<1, (kByRows ? kHeadDim : kWarpDims) / 8>;
 };
 
 // A block's shared memory.
@@ -93,8 +115,15 @@ struct PagedShared {
   __nv_bfloat16* k;        // [kStages][kTile]
   __nv_bfloat16* v;        // [kStages][kTile]
   __nv_bfloat16* weights;  // [kPagedRowTile][kWeightStride]
-  float* highest;          // [kPagedWarps][kPagedRowTile]
   int64_t* elements;       // [kStages][kKeys]: where the entries of a tile are in the store; -1: nowhere
+  float* highest;          // [kPagedWarps][kPagedRowTile]
+
+  LUKV_DEVICE explicit PagedShared(__nv_bfloat16* memory)
+      : k(memory),
+        v(k + Shape::kStages * Shape::kTile),
+        weights(v + Shape::kStages * Shape::kTile),
+        elements(reinterpret_cast<int64_t*>(weights + kPagedRowTile * Shape::kWeightStride)),
+        highest(reinterpret_cast<float*>(elements + Shape::kStages * Shape::kKeys)) {}
 };
 
 // Asks for a tile of K, or of V with offset = page_tokens * kHeadDim.
@@ -122,10 +151,13 @@ template <int kHeadDim>
 struct PagedLaneRows {
   uint32_t q[kHeadDim / 16][4];  // Fragments of the row tile
   int visible[2];                // 0: there is no such row.
-  int64_t partial[2];            // Of the row's first chunk
+  int max_visible;               // Of all rows of the row tile
+  int partial[2];                // Row of the launch * n_heads + head
 
   LUKV_DEVICE void Load(const PagedLaunch& launch, const PagedUnit& unit, int first) {
     const ConstMatrix& matrix = launch.args.q;
+    const int last = min(first + kPagedRowTile, unit.Rows()) - 1;
+    max_visible = last < first ? 0 : unit.visible + last / unit.heads;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int i = first + half * 8 + Lane() / 4;
@@ -133,7 +165,7 @@ struct PagedLaneRows {
       const int token = i / unit.heads;
       const int head = unit.first_head + i % unit.heads;
       visible[half] = there ? unit.visible + token : 0;
-      partial[half] = launch.Partial(unit.row + token, head, 0);
+      partial[half] = (unit.row + token) * launch.args.n_heads + head;
       const int64_t row = launch.row_begin + unit.row + token;
       const int64_t col = static_cast<int64_t>(head) * kHeadDim + Lane() % 4 * 2;
 #pragma unroll
@@ -142,6 +174,15 @@ struct PagedLaneRows {
         q[k][half + 2] = there ? AttentionLoadPair(matrix, launch.aligned, row, col + k * 16 + 8) : 0;
       }
     }
+  }
+
+  // Scores of the keys from entry `begin` on become those of the rows alone.
+  template <int kKeyTiles>
+  LUKV_DEVICE void Mask(int begin, float (&s)[1][kKeyTiles][4]) const {
+    // The first row sees less than the last by fewer entries than there are rows.
+    if (begin + kKeyTiles * 8 + kPagedRowTile <= max_visible) return;
+    const int each[1][2] = {{visible[0], visible[1]}};
+    AttentionMask(begin, each, s);
   }
 
   LUKV_DEVICE auto Query() const {
@@ -154,16 +195,16 @@ struct PagedLaneRows {
 
 // A tile when every warp has rows of its own. between() waits for V and frees K.
 template <int kHeadDim, typename Between>
-LUKV_DEVICE void PagedTileByRows(const __nv_bfloat16* k, const __nv_bfloat16* v, int begin, bool active, float scale,
+LUKV_DEVICE void PagedTileByRows(const __nv_bfloat16* k, const __nv_bfloat16* v, int begin, float scale,
                                  const PagedLaneRows<kHeadDim>& rows, const Between& between,
-                                 AttentionSums<1, kHeadDim / 8>& sums) {
+                                 typename PagedShape<kHeadDim>::Sums& sums) {
   using Shape = PagedShape<kHeadDim>;
+  const bool active = begin < rows.max_visible;
   float s[1][Shape::kKeys / 8][4];
   if (active) AttentionScores<kHeadDim>(k, rows.Query(), s);
   between();
   if (!active) return;
-  const int visible[1][2] = {{rows.visible[0], rows.visible[1]}};
-  AttentionMask(begin, visible, s);
+  rows.Mask(begin, s);
   float highest[1][2];
   AttentionRowMax(s, highest);
   AttentionRaise<kHeadDim / 8>(highest, scale, sums);
@@ -177,7 +218,7 @@ LUKV_DEVICE void PagedTileByRows(const __nv_bfloat16* k, const __nv_bfloat16* v,
 template <int kHeadDim, typename Between>
 LUKV_DEVICE void PagedTileByKeys(const __nv_bfloat16* k, const __nv_bfloat16* v, int begin, float scale,
                                  const PagedLaneRows<kHeadDim>& rows, const PagedShared<kHeadDim>& shared,
-                                 const Between& between, AttentionSums<1, kHeadDim / 8>& sums) {
+                                 const Between& between, typename PagedShape<kHeadDim>::Sums& sums) {
   using Shape = PagedShape<kHeadDim>;
   const int row = Lane() / 4;
   const int first_key = Warp() * 16;
@@ -185,8 +226,7 @@ LUKV_DEVICE void PagedTileByKeys(const __nv_bfloat16* k, const __nv_bfloat16* v,
   float highest[1][2];
   if (Warp() < Shape::kKeyWarps) {
     AttentionScores<kHeadDim>(k + first_key * Shape::kStride, rows.Query(), s);
-    const int visible[1][2] = {{rows.visible[0], rows.visible[1]}};
-    AttentionMask(begin + first_key, visible, s);
+    rows.Mask(begin + first_key, s);
     AttentionRowMax(s, highest);
     if (Lane() % 4 == 0) {
       shared.highest[Warp() * kPagedRowTile + row] = highest[0][0];
@@ -227,11 +267,11 @@ LUKV_DEVICE void PagedTileByKeys(const __nv_bfloat16* k, const __nv_bfloat16* v,
 // Writes the partial results of a chunk: kDims times 8 dimensions from first_dim on, and what belongs to the row.
 template <int kDims, int kHeadDim>
 LUKV_DEVICE void PagedStore(const PagedLaunch& launch, const PagedCursor& at, const PagedLaneRows<kHeadDim>& rows,
-                            int first_dim, bool softmax, const AttentionSums<1, kHeadDim / 8>& sums) {
+                            int first_dim, bool softmax, const typename PagedShape<kHeadDim>::Sums& sums) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     if (rows.visible[half] <= at.ChunkBegin()) continue;
-    const int64_t partial = rows.partial[half] + at.Chunk();
+    const int64_t partial = static_cast<int64_t>(rows.partial[half]) * launch.chunk_slots + at.Chunk();
     float* const acc = launch.acc + partial * kHeadDim + first_dim + Lane() % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kDims; ++n) {
@@ -248,13 +288,7 @@ template <int kHeadDim>
 __global__ void __launch_bounds__(kPagedThreads, PagedShape<kHeadDim>::kBlocks) PagedMmaKernel(PagedLaunch launch) {
   using Shape = PagedShape<kHeadDim>;
   LUKV_DYNAMIC_SHARED(__nv_bfloat16, memory);
-  LUKV_SHARED(float, highest, kPagedWarps* kPagedRowTile);
-  LUKV_SHARED(int64_t, elements, Shape::kStages * Shape::kKeys);
-  const PagedShared<kHeadDim> shared = {.k = memory,
-                                        .v = memory + Shape::kStages * Shape::kTile,
-                                        .weights = memory + 2 * Shape::kStages * Shape::kTile,
-                                        .highest = highest,
-                                        .elements = elements};
+  const PagedShared<kHeadDim> shared(memory);
   PagedCursor at(launch);
   if (at.done()) return;
   const PageStoreView& pages = launch.args.pages;
@@ -264,7 +298,7 @@ __global__ void __launch_bounds__(kPagedThreads, PagedShape<kHeadDim>::kBlocks) 
   const bool locates = static_cast<int>(threadIdx.x) < Shape::kKeys;
   const auto locate = [&]() -> int64_t {
     const int entry = ahead.begin + static_cast<int>(threadIdx.x);
-    return ahead.done() || !locates || entry >= ahead.end ? -1 : PagedElement(launch.args, ahead.unit.pages, entry);
+    return ahead.done() || !locates || entry >= ahead.end ? -1 : PagedElement(launch.args, ahead.pages, entry);
   };
   const auto copy = [&](__nv_bfloat16* tiles, int64_t offset, int stage) {
     PagedCopyTile<kHeadDim>(tiles + stage * Shape::kTile, pages.base, offset, shared.elements + stage * Shape::kKeys);
@@ -281,17 +315,15 @@ __global__ void __launch_bounds__(kPagedThreads, PagedShape<kHeadDim>::kBlocks) 
   copy(shared.k, 0, 1);
 
   PagedLaneRows<kHeadDim> rows;
-  AttentionSums<1, kHeadDim / 8> sums;
+  typename Shape::Sums sums;
   int loaded = -1;  // Unit that `rows` is of
-  int max_visible = 0;
+  bool by_keys = false;
   for (int stage = 0; !at.done(); stage ^= 1) {
-    const bool by_keys = at.unit.Rows() <= kPagedRowTile;
     if (at.unit_index != loaded) {
       loaded = at.unit_index;
-      const int first = by_keys ? 0 : Warp() * kPagedRowTile;
-      rows.Load(launch, at.unit, first);
-      const int last = min(first + kPagedRowTile, at.unit.Rows()) - 1;
-      max_visible = last < first ? 0 : at.unit.visible + last / at.unit.heads;
+      const PagedUnit unit = launch.units[loaded];
+      by_keys = unit.Rows() <= kPagedRowTile;
+      rows.Load(launch, unit, by_keys ? 0 : Warp() * kPagedRowTile);
     }
     if (at.begin == at.ChunkBegin()) sums.Reset();
     AsyncWait<2>();
@@ -314,8 +346,8 @@ __global__ void __launch_bounds__(kPagedThreads, PagedShape<kHeadDim>::kBlocks) 
       if (last_tile && first_dim < kHeadDim) {
         PagedStore<Shape::kWarpDims / 8>(launch, at, rows, first_dim, first_dim == 0, sums);
       }
-    } else {
-      PagedTileByRows(k, v, at.begin, at.begin < max_visible, launch.scale, rows, between, sums);
+    } else if constexpr (Shape::kByRows) {
+      PagedTileByRows(k, v, at.begin, launch.scale, rows, between, sums);
       if (last_tile) PagedStore<kHeadDim / 8>(launch, at, rows, 0, true, sums);
     }
     at.Advance(launch, Shape::kKeys);
@@ -333,8 +365,8 @@ __global__ void __launch_bounds__(kPlainThreads, 4) PagedPlainKernel(PagedLaunch
   const int64_t v_offset = static_cast<int64_t>(launch.args.pages.page_tokens) * head_dim;
   const int warp_row = Warp() * kPlainWarpRows;
   PlainSums sums;
-  for (PagedCursor at(launch); !at.done(); at.Advance(launch, at.unit.chunk_entries)) {
-    const PagedUnit& unit = at.unit;
+  for (PagedCursor at(launch); !at.done(); at.Advance(launch, at.chunk_entries)) {
+    const PagedUnit unit = launch.units[at.unit_index];
     for (int r = 0; r < kPlainWarpRows; ++r) {
       const bool there = warp_row + r < unit.Rows();
       const int64_t row = launch.row_begin + unit.row + (warp_row + r) / unit.heads;
@@ -364,9 +396,9 @@ __global__ void __launch_bounds__(kPlainThreads, 4) PagedPlainKernel(PagedLaunch
           launch.Partial(unit.row + row / unit.heads, unit.first_head + row % unit.heads, at.Chunk());
       if (Lane() == 0) launch.softmax[partial] = {max, sum};
 #pragma unroll
-      for (int i = 0; i < kPlainLaneDims; ++i) {
-        const int d = Lane() + i * kWarp;
-        if (d < head_dim) launch.acc[partial * head_dim + d] = sums.acc[r][i];
+      for (int i = 0; i < kPlainPairs; ++i) {
+        const int d = 2 * (Lane() + i * kWarp);
+        if (d < head_dim) *PlainPair(launch.acc + partial * head_dim + d) = sums.acc[r][i];
       }
     }
   }

@@ -81,12 +81,17 @@ __global__ void __launch_bounds__(kPagedPlanThreads) PagedPlanKernel(PagedLaunch
       unit = PagedUnitAt(launch, row, kv_head, unit_tokens);
       launch.visible[row * n_kv_heads + kv_head] = unit.visible;
     }
-    const PagedCounts own = unit.tokens == 0 ? PagedCounts{0, 0} : PagedCounts{parts, parts * unit.Chunks()};
+    PagedCounts own = {0, 0};
+    int chunks = 0;
+    if (unit.tokens > 0) {
+      chunks = (unit.MaxVisible() + unit.chunk_entries - 1) / unit.chunk_entries;
+      own = {parts, parts * chunks};
+    }
     PagedCounts before;
     PagedCounts all;
     PagedPrefix(own, warp_sums, before, all);
     for (int part = 0; part < own.units; ++part) {
-      unit.first_item = done.items + before.items + part * unit.Chunks();
+      unit.first_item = done.items + before.items + part * chunks;
       unit.first_head = kv_head * group + part * unit_heads;
       unit.heads = min(unit_heads, group - part * unit_heads);
       launch.units[done.units + before.units + part] = unit;

@@ -14,18 +14,18 @@
 // Memory: the chunks of a row are bounded and the rows of a launch are chosen to suit, so the partial results take
 // kPagedWorkspaceBytes at most, whatever lengths there are: rows * n_heads * chunks * (head_dim + 2) * 4 bytes, with
 // chunks = min(kPagedMaxChunks, what all pages of the store hold / kPagedChunk). A decoded row of Llama 3.1 8B takes
-// 2.03 MiB with a store of 100,000 pages of 64 (or any that has more than 512 pages), so 63 rows are a launch.
+// 2.03 MiB with a store of 100,000 pages of 64 (or any that has more than 512 pages), so a launch has up to 66.
 #pragma once
 
 #include "kernels/args.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/op_context.h"
+#include "kernels/cuda/ops.h"
 
 namespace lukv::cuda {
 
 inline constexpr int kPagedChunk = 256;
 inline constexpr int kPagedMaxChunks = 128;
-inline constexpr int64_t kPagedWorkspaceBytes = int64_t{128} << 20;
 
 struct alignas(16) PagedUnit {
   int32_t first_item;  // Items of the units before it
@@ -40,7 +40,6 @@ struct alignas(16) PagedUnit {
   LUKV_DEVICE int Rows() const { return tokens * heads; }
   // Of its last token.
   LUKV_DEVICE int MaxVisible() const { return visible + tokens - 1; }
-  LUKV_DEVICE int Chunks() const { return (MaxVisible() + chunk_entries - 1) / chunk_entries; }
 };
 
 struct PagedCounts {

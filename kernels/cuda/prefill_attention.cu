@@ -243,9 +243,10 @@ __global__ void __launch_bounds__(kPlainThreads, 4) PrefillPlainKernel(PrefillPa
     const int64_t row = tile.MatrixRow(p, warp_row + r);
     const int64_t col = tile.MatrixCol(p, warp_row + r);
 #pragma unroll
-    for (int i = 0; i < kPlainLaneDims; ++i) {
-      const int d = Lane() + i * kWarp;
-      if (d < head_dim) AttentionStore(p.out, row, col + d, sums.acc[r][i] * inverse);
+    for (int i = 0; i < kPlainPairs; ++i) {
+      const int d = 2 * (Lane() + i * kWarp);
+      if (d >= head_dim) break;
+      AttentionStorePair(p.out, p.aligned, row, col + d, sums.acc[r][i].x * inverse, sums.acc[r][i].y * inverse);
     }
   }
 }

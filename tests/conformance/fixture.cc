@@ -249,7 +249,7 @@ PageLease PagedWorld::Take(uint32_t n) {
   return lease;
 }
 
-void PagedWorld::Fill(Random& random, float k_mean) {
+void PagedWorld::Fill(Random& random, float k_mean, float v_mean) {
   LUKV_CHECK(entries_.empty());
   std::vector<std::byte> bytes = Bytes();
   const size_t dim = static_cast<size_t>(shape_.head_dim);
@@ -258,7 +258,7 @@ void PagedWorld::Fill(Random& random, float k_mean) {
       for (int32_t h = 0; h < shape_.n_kv_heads; ++h) {
         const int32_t n = length(s, l, h);
         oracle::HeadEntries entries{
-            .head_dim = shape_.head_dim, .k = random.Values(n * dim, k_mean), .v = random.Values(n * dim, 0.5f)};
+            .head_dim = shape_.head_dim, .k = random.Values(n * dim, k_mean), .v = random.Values(n * dim, v_mean)};
         for (float& x : entries.k) x = Rounded(x, shape_.dtype);
         for (float& x : entries.v) x = Rounded(x, shape_.dtype);
         for (int32_t e = 0; e < n; ++e) {

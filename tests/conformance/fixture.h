@@ -161,7 +161,7 @@ class PagedWorld {
   ~PagedWorld();
 
   // Fills every entry that a head holds with random values and keeps a copy. REQUIRES: nothing was written yet.
-  void Fill(Random& random, float k_mean);
+  void Fill(Random& random, float k_mean, float v_mean = 0.5f);
   // Makes the heads of a slot n entries longer; the new entries are poison.
   void Grow(int32_t slot, int32_t n);
 

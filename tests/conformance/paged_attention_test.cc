@@ -25,8 +25,11 @@ class PagedAttention : public KvTest {
   static constexpr double kSize = 8;
 
   // kept: [slots][n_kv_heads] of the layer under test.
-  void Make(const AttentionShape& shape, const std::vector<std::vector<int32_t>>& kept) {
+  void Make(const AttentionShape& shape, const std::vector<std::vector<int32_t>>& kept, float k_mean = 0.4f,
+            float v_mean = 0.5f) {
     shape_ = shape;
+    k_mean_ = k_mean;
+    v_mean_ = v_mean;
     kept_.clear();
     for (const auto& heads : kept) {
       std::vector<int32_t> both(heads.size(), 5);
@@ -48,7 +51,7 @@ class PagedAttention : public KvTest {
                                                          .dtype = GetParam().dtype},
                                               kept_, 0);
     Random random(70);
-    world->Fill(random, 0.4f);
+    world->Fill(random, k_mean_, v_mean_);
     return world;
   }
 
@@ -88,7 +91,8 @@ class PagedAttention : public KvTest {
     return out.Get();
   }
 
-  void ExpectOracle(const PagedWorld& world, const std::vector<Rows>& sequences, std::span<const float> got) const {
+  void ExpectOracle(const PagedWorld& world, const std::vector<Rows>& sequences, std::span<const float> got,
+                    double size = kSize) const {
     const size_t dim = static_cast<size_t>(shape_.head_dim);
     size_t row = 0;
     for (const Rows& s : sequences) {
@@ -102,7 +106,7 @@ class PagedAttention : public KvTest {
               oracle::Attend(std::span(q_).subspan(at, dim), world.entries(s.slot, kLayer, kv_head), visible,
                              static_cast<double>(Scale()));
           for (size_t d = 0; d < dim; ++d) {
-            ASSERT_NEAR(got[row * RowSize() + static_cast<size_t>(h) * dim + d], expected[d], AttentionTolerance(kSize))
+            ASSERT_NEAR(got[row * RowSize() + static_cast<size_t>(h) * dim + d], expected[d], AttentionTolerance(size))
                 << "slot " << s.slot << " row " << j << " head " << h << " dim " << d;
           }
         }
@@ -114,6 +118,8 @@ class PagedAttention : public KvTest {
   float Scale() const { return 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)); }
 
   AttentionShape shape_ = {};
+  float k_mean_ = 0;
+  float v_mean_ = 0;
   std::vector<std::vector<int32_t>> kept_;
   std::vector<float> q_;
 };
@@ -121,8 +127,8 @@ GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(PagedAttention);
 INSTANTIATE_TEST_SUITE_P(Backends, PagedAttention, testing::ValuesIn(PagedCases()), KvCaseName);
 
 TEST_P(PagedAttention, DecodesAtAnyHeadShape) {
-  constexpr AttentionShape kShapes[] = {{9, 3, 64}, {4, 4, 96}, {8, 2, 128}, {8, 1, 80},
-                                        {3, 1, 24}, {2, 2, 10}, {1, 1, 2},   {6, 2, 256}};
+  constexpr AttentionShape kShapes[] = {{9, 3, 64}, {8, 1, 64}, {4, 4, 96}, {8, 2, 128}, {8, 1, 80},
+                                        {3, 1, 24}, {4, 1, 20}, {2, 2, 10}, {1, 1, 2},   {6, 2, 256}};
   for (const AttentionShape& shape : kShapes) {
     SCOPED_TRACE(testing::Message() << shape.n_heads << "/" << shape.n_kv_heads << " heads of " << shape.head_dim);
     std::vector<std::vector<int32_t>> kept(3);
@@ -152,6 +158,50 @@ TEST_P(PagedAttention, AppendsManyRows) {
   }
 }
 
+TEST_P(PagedAttention, ManyShortSequencesBesideALongOne) {
+  std::vector<std::vector<int32_t>> kept;
+  std::vector<Rows> sequences;
+  for (int32_t i = 0; i < 24; ++i) {
+    kept.push_back({1 + i * 5 % 9, 2 + i});
+    sequences.push_back({23 - i, i % 5 == 0 ? 0 : 1});  // A step may have a sequence without rows.
+  }
+  kept[11] = {790, 3};
+  Make({6, 2, 64}, kept);
+  const auto world = World(*backend_);
+  ExpectOracle(*world, sequences, Run(*backend_, *world, sequences));
+}
+
+TEST_P(PagedAttention, EntriesOfALargeCommonMean) {
+  for (const AttentionShape& shape : {AttentionShape{3, 1, 128}, AttentionShape{2, 1, 20}}) {
+    Make(shape, {{300}, {70}}, 6, 60);
+    const auto world = World(*backend_);
+    const std::vector<Rows> sequences = {{0, 1}, {1, 30}};
+    ExpectOracle(*world, sequences, Run(*backend_, *world, sequences), 64);
+  }
+}
+
+// A row that is appended with others gets what it would have got alone, also where it is the first one to see more than
+// whole chunks of work.
+TEST_P(PagedAttention, AppendedRowsHaveTheBitsOfDecodedOnes) {
+  for (const AttentionShape& shape : {AttentionShape{8, 2, 128}, AttentionShape{5, 1, 96}, AttentionShape{2, 1, 256},
+                                      AttentionShape{4, 2, 20}, AttentionShape{24, 1, 64}}) {
+    SCOPED_TRACE(testing::Message() << shape.n_heads << "/" << shape.n_kv_heads << " heads of " << shape.head_dim);
+    std::vector<std::vector<int32_t>> kept = {{258, 515}, {257, 130}};
+    for (auto& heads : kept) heads.resize(static_cast<size_t>(shape.n_kv_heads));
+    Make(shape, kept);
+    const auto world = World(*backend_);
+    const std::vector<Rows> sequences = {{1, 3}, {0, 5}};
+    const std::vector<float> together = Run(*backend_, *world, sequences);
+    ExpectOracle(*world, sequences, together);
+    const std::span<const float> all(together);
+    for (int32_t row = 0; row < 5; ++row) {
+      EXPECT_TRUE(SameBits(Run(*backend_, *world, {{0, 1}}, row, 4 - row),
+                           all.subspan(static_cast<size_t>(3 + row) * RowSize(), RowSize())))
+          << "row " << row;
+    }
+  }
+}
+
 TEST_P(PagedAttention, BitsDoNotDependOnOtherRowsSequencesOrThreads) {
   Make({9, 3, 64}, {{700, 90, 257}, {33, 1000, 64}, {129, 65, 512}});
   const auto world = World(*backend_);
@@ -172,6 +222,33 @@ TEST_P(PagedAttention, BitsDoNotDependOnOtherRowsSequencesOrThreads) {
   ASSERT_TRUE(single.ok());
   const auto other_world = World(**single);
   EXPECT_TRUE(SameBits(Run(**single, *other_world, {{1, 1}, {0, 33}, {2, 2}}), together));
+}
+
+// Heads so long, or so many of them, that a device changes how it shares out the work.
+class LongPagedAttention : public PagedAttention {};
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(LongPagedAttention);
+INSTANTIATE_TEST_SUITE_P(Backends, LongPagedAttention, testing::ValuesIn(StagingCases()), KvCaseName);
+
+TEST_P(LongPagedAttention, AppendedRowsHaveTheBitsOfDecodedOnes) {
+  Make({2, 1, GetParam().dtype == DType::kF32 ? 8 : 64}, {{32770}});
+  const auto world = World(*backend_);
+  const std::vector<float> together = Run(*backend_, *world, {{0, 4}});
+  ExpectOracle(*world, {{0, 4}}, together);
+  for (const int32_t row : {1, 2}) {  // The last that sees 32768, and the first that sees more.
+    EXPECT_TRUE(SameBits(Run(*backend_, *world, {{0, 1}}, row, 3 - row),
+                         std::span(together).subspan(static_cast<size_t>(row) * RowSize(), RowSize())))
+        << "row " << row;
+  }
+}
+
+TEST_P(LongPagedAttention, ManyRowsOfManyHeads) {
+  Make({70, 1, 64}, {{33000}, {100}});
+  const auto world = World(*backend_);
+  const std::vector<Rows> sequences = {{1, 75}};
+  const std::vector<float> together = Run(*backend_, *world, sequences);
+  ExpectOracle(*world, sequences, together);
+  EXPECT_TRUE(SameBits(Run(*backend_, *world, {{1, 1}}, 31, 43),
+                       std::span(together).subspan(static_cast<size_t>(31) * RowSize(), RowSize())));
 }
 
 }  // namespace
