@@ -24,7 +24,7 @@ constexpr size_t kReservedShared = 1024;  // Of every block, on compute capabili
 
 // LUKV_EMULATOR_LAUNCHES: the distinct launches, for a table of what kernels need on a device.
 void LogLaunch(const Grid& grid, size_t static_bytes) {
-  static const char* const path = std::getenv("LUKV_EMULATOR_LAUNCHES");
+  const char* const path = std::getenv("LUKV_EMULATOR_LAUNCHES");
   if (path == nullptr) return;
   const unsigned threads = grid.block.x * grid.block.y * grid.block.z;
   static std::set<std::tuple<const void*, unsigned, size_t, size_t>> seen;
