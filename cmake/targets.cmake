@@ -42,14 +42,15 @@ function(lukv_test name)
   endif()
 endfunction()
 
-# lukv_emulated_test(NAME): runs a test that takes its device from tests/engine/test_backend.h or the conformance fixture
-# on the emulated CUDA device too, where there is one.
+# lukv_emulated_test(NAME [EXCEPT PATTERN]): runs a test that takes its device from tests/engine/test_backend.h or the
+# conformance fixture on the emulated CUDA device too, where there is one; without the cases that match the pattern.
 function(lukv_emulated_test name)
+  cmake_parse_arguments(ARG "" "EXCEPT" "" ${ARGN})
   if(NOT TARGET lukv_cuda_emulated)
     return()
   endif()
   add_dependencies(${name} lukv_cuda_emulated)
-  add_test(NAME ${name}_cuda_emulated COMMAND ${name})
+  add_test(NAME ${name}_cuda_emulated COMMAND ${name} "--gtest_filter=-${ARG_EXCEPT}")
   get_test_property(${name} LABELS labels)
   set_tests_properties(${name}_cuda_emulated PROPERTIES
     LABELS "${labels};emulated" TIMEOUT 900 ENVIRONMENT LUKV_CUDA_LIBRARY=$<TARGET_FILE:lukv_cuda_emulated>)

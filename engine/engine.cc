@@ -85,7 +85,12 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const std::string& model_
   }
   LUKV_RETURN_IF_ERROR(model.status());
   memory.weight_bytes = model->weight_bytes;
-  memory.workspace_bytes = static_cast<int64_t>(parts.backend->WorkspaceBytes());
+  memory.workspace_bytes = static_cast<int64_t>(parts.backend->WorkspaceBytes({.n_heads = config.n_heads,
+                                                                               .n_kv_heads = config.n_kv_heads,
+                                                                               .head_dim = config.head_dim,
+                                                                               .context = context,
+                                                                               .sampled_rows = options.max_sequences,
+                                                                               .vocabulary = config.vocabulary}));
   LUKV_ASSIGN_OR_RETURN(parts.memory, PlanMemory(memory, config, runner));
   runner.n_pages = static_cast<uint32_t>(parts.memory.n_pages);
   parts.model = std::make_unique<Model>(*std::move(model));

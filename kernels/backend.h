@@ -73,6 +73,16 @@ struct MemoryInfo {
   bool host = false;  // It is the host's memory, which others use as well.
 };
 
+// The largest ops that a model will ask for.
+struct WorkspaceShape {
+  int32_t n_heads = 0;
+  int32_t n_kv_heads = 0;
+  int32_t head_dim = 0;
+  int64_t context = 0;       // Tokens that are scored.
+  int64_t sampled_rows = 0;  // At once.
+  int64_t vocabulary = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -88,8 +98,9 @@ class Backend {
   virtual absl::Status CopyToHost(void* host, const void* device, size_t bytes) = 0;  // Waits for what was issued.
   virtual absl::Status Synchronize() = 0;
   virtual absl::StatusOr<MemoryInfo> Memory() = 0;
-  // Bytes that ops may come to take for themselves beside what callers allocate, with the weights packed so far.
-  virtual size_t WorkspaceBytes() const = 0;
+  // Bytes that ops of up to this size may come to take for themselves beside what callers allocate, with the weights
+  // packed so far.
+  virtual size_t WorkspaceBytes(const WorkspaceShape& shape) const = 0;
 
   // Issues `ops`. They must issue the same work with the same arguments each time that the same key is given, without
   // waiting and without host arrays: a device may record it and play it back later instead of calling them.

@@ -55,7 +55,7 @@ class CpuBackend final : public Backend {
   }
   absl::Status Synchronize() override { return absl::OkStatus(); }
   absl::StatusOr<MemoryInfo> Memory() override { return cpu::HostMemory(); }
-  size_t WorkspaceBytes() const override { return 0; }  // Scratch is small beside what a host has.
+  size_t WorkspaceBytes(const WorkspaceShape&) const override { return 0; }  // Scratch is small beside what a host has.
   absl::Status Replay(uint64_t, absl::FunctionRef<absl::Status()> ops) override { return ops(); }
 
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts) override {

@@ -19,6 +19,7 @@ namespace {
 using cuda::ToStatus;
 
 constexpr size_t kUnpackedLimitBytes = size_t{1} << 30;
+constexpr int32_t kMaxHeadDim = 256;
 constexpr int kOldestArchitecture = 80;  // bf16 tensor cores and cp.async.
 
 // Everything is issued on one stream. A call that fails leaves the backend usable, unless the device reports an error
@@ -98,8 +99,19 @@ class CudaBackend final : public Backend {
     return info;
   }
 
-  size_t WorkspaceBytes() const override {
-    return unpacked_bytes_ + cuda::Gemm::kWorkspaceBytes + cuda::Uploads::kDeviceBytes;
+  size_t WorkspaceBytes(const WorkspaceShape& shape) const override {
+    // The ops share one workspace, as large as the most that one asks for; the leading terms of those that ask for
+    // much.
+    const int64_t float_bytes = sizeof(float);
+    const int64_t window = 64;  // Of SnapKV.
+    const int64_t scoring =
+        shape.n_heads *
+        (shape.context + int64_t{shape.head_dim} * (shape.head_dim + 1) + 2 * window * (shape.context / 256 + 2)) *
+        float_bytes;
+    const int64_t sampling = shape.sampled_rows * shape.vocabulary * float_bytes;
+    const int64_t most =
+        std::max({int64_t{cuda::Gemm::kWorkspaceBytes}, cuda::kPagedWorkspaceBytes, scoring, sampling});
+    return unpacked_bytes_ + cuda::Uploads::kDeviceBytes + cuda::Workspace::Grown(static_cast<size_t>(most));
   }
 
   absl::Status Replay(uint64_t key, absl::FunctionRef<absl::Status()> ops) override {
@@ -150,11 +162,17 @@ class CudaBackend final : public Backend {
     return absl::OkStatus();
   }
   absl::Status DoRmsNorm(const RmsNormArgs& args) override { return Run("RmsNorm", cuda::RmsNorm, args); }
-  absl::Status DoRopeStage(const RopeStageArgs& args) override { return Run("RopeStage", cuda::RopeStage, args); }
+  absl::Status DoRopeStage(const RopeStageArgs& args) override {
+    LUKV_RETURN_IF_ERROR(CheckHeadDim(args.qkv.head_dim));
+    return Run("RopeStage", cuda::RopeStage, args);
+  }
   absl::Status DoPrefillAttention(const PrefillAttentionArgs& args) override {
     return Run("PrefillAttention", cuda::PrefillAttention, args);
   }
-  absl::Status DoAppend(const AppendArgs& args) override { return Run("Append", cuda::Append, args); }
+  absl::Status DoAppend(const AppendArgs& args) override {
+    LUKV_RETURN_IF_ERROR(CheckHeadDim(args.qkv.head_dim));
+    return Run("Append", cuda::Append, args);
+  }
   absl::Status DoPagedAttention(const PagedAttentionArgs& args) override {
     return Run("PagedAttention", cuda::PagedAttention, args);
   }
@@ -188,6 +206,13 @@ class CudaBackend final : public Backend {
  private:
   // The current device belongs to the thread, and any thread may call.
   absl::Status Use() { return ToStatus(cudaSetDevice(device_), "cudaSetDevice"); }
+
+  // Of the ops that fill caches; nothing can be in one that the others could not read.
+  static absl::Status CheckHeadDim(int32_t head_dim) {
+    if (head_dim <= kMaxHeadDim) return absl::OkStatus();
+    return absl::UnimplementedError(
+        absl::StrFormat("heads of %d dimensions: the CUDA kernels take up to %d", head_dim, kMaxHeadDim));
+  }
 
   template <typename Args>
   absl::Status Run(absl::string_view op, cudaError_t (*body)(const Args&, const cuda::OpContext&), const Args& args) {

@@ -13,10 +13,11 @@ Workspace::~Workspace() {
   if (memory_ != nullptr) cudaFree(memory_);
 }
 
+size_t Workspace::Grown(size_t bytes) { return (bytes + bytes / 2 + kAlignment - 1) / kAlignment * kAlignment; }
+
 cudaError_t Workspace::Get(size_t bytes, void** memory) {
   if (bytes > bytes_) {
-    // Half as much again, so that a growing prompt does not come back every time.
-    const size_t wanted = (bytes + bytes / 2 + kAlignment - 1) / kAlignment * kAlignment;
+    const size_t wanted = Grown(bytes);
     LUKV_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(stream_));
     if (memory_ != nullptr) LUKV_CUDA_RETURN_IF_ERROR(cudaFree(memory_));
     memory_ = nullptr;

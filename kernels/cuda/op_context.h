@@ -27,7 +27,8 @@ class Workspace {
 
   // 256-byte aligned; holds until the op's last kernel has run. An op asks once, for all it needs.
   cudaError_t Get(size_t bytes, void** memory);
-  size_t bytes() const { return bytes_; }
+  // What it grows to for `bytes`: half as much again, so that a growing prompt does not come back every time.
+  static size_t Grown(size_t bytes);
   // Changes whenever the memory moved: graphs that were captured before hold its old address.
   int64_t generation() const { return generation_; }
 

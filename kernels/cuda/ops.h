@@ -9,6 +9,9 @@
 
 namespace lukv::cuda {
 
+// The most that PagedAttention takes of the workspace (paged_plan.h).
+inline constexpr int64_t kPagedWorkspaceBytes = int64_t{136} << 20;
+
 cudaError_t RmsNorm(const RmsNormArgs& args, const OpContext& context);
 cudaError_t RopeStage(const RopeStageArgs& args, const OpContext& context);
 cudaError_t PrefillAttention(const PrefillAttentionArgs& args, const OpContext& context);

@@ -20,12 +20,12 @@
 #include "kernels/args.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/op_context.h"
+#include "kernels/cuda/ops.h"
 
 namespace lukv::cuda {
 
 inline constexpr int kPagedChunk = 256;
 inline constexpr int kPagedMaxChunks = 128;
-inline constexpr int64_t kPagedWorkspaceBytes = int64_t{136} << 20;
 
 struct alignas(16) PagedUnit {
   int32_t first_item;  // Items of the units before it

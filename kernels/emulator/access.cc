@@ -56,15 +56,6 @@ bool IsConstant(uintptr_t address, size_t bytes) {
   return false;
 }
 
-std::string Describe(Access access, uintptr_t address, size_t bytes) {
-  const char* const verb = access == Access::kRead    ? "reads "
-                           : access == Access::kWrite ? "writes "
-                                                      : "atomically updates ";
-  char text[64];
-  std::snprintf(text, sizeof(text), "%s%zu bytes at %#zx: ", verb, bytes, static_cast<size_t>(address));
-  return text;
-}
-
 // The kernel's arguments lie in the launch, where every thread may read them.
 bool IsArgument(uintptr_t address, size_t bytes) {
   const LaunchBody& body = CurrentGrid().body;
@@ -83,6 +74,15 @@ std::string FaultOfOther(Access access, uintptr_t address, size_t bytes) {
   if (PinnedMemory::Get().Contains(reinterpret_cast<const void*>(address))) return "pinned host memory";
   if (access != Access::kRead && (IsArgument(address, bytes) || IsConstant(address, bytes))) return "constant memory";
   return "host memory";
+}
+
+std::string Describe(Access access, uintptr_t address, size_t bytes) {
+  const char* const verb = access == Access::kRead    ? "reads "
+                           : access == Access::kWrite ? "writes "
+                                                      : "atomically updates ";
+  char text[64];
+  std::snprintf(text, sizeof(text), "%s%zu bytes at %#zx: ", verb, bytes, static_cast<size_t>(address));
+  return text + FaultOfOther(access, address, bytes);
 }
 
 template <Access kAccess>
@@ -107,13 +107,12 @@ void CheckOther(Access access, uintptr_t address, size_t bytes, const void* retu
   const OutsideKernel outside;
   const bool aligned = address % bytes == 0;
   if (const uintptr_t shared = address - SharedBase(); aligned && InSharedArray(shared, bytes)) {
-    const std::string fault = FaultOf(access, shared, bytes, return_address);
-    if (!fault.empty()) FailThread(fault, std::nullopt, return_address);
+    std::string fault = FaultOf(access, shared, bytes, return_address);
+    if (!fault.empty()) FailThread(std::move(fault), std::nullopt, return_address);
     return;
   }
   if (aligned && access == Access::kRead && (IsArgument(address, bytes) || IsConstant(address, bytes))) return;
-  FailThread(Describe(access, address, bytes) + FaultOfOther(access, address, bytes), std::nullopt, return_address,
-             /*memory=*/true);
+  FailThread(Describe(access, address, bytes), std::nullopt, return_address, /*memory=*/true);
 }
 
 void BeforeAtomic(void* address, unsigned bytes, const void* return_address) {

@@ -27,8 +27,8 @@ void AsyncCopy16(void* shared, const void* global, bool valid, Site site) {
     CheckRange(Access::kRead, from, kCopyBytes, caller);
   }
   if (!kAddressSanitizer) {
-    const std::string fault = BeginCopy(to - SharedBase(), caller);
-    if (!fault.empty()) FailThread("cp.async: " + fault, site, caller);
+    std::string fault = BeginCopy(to - SharedBase(), caller);
+    if (!fault.empty()) FailThread("cp.async: " + std::move(fault), site, caller);
   }
   Thread& self = CurrentThread();
   self.copies.push_back({.shared = shared, .global = global, .valid = valid, .group = self.groups});

@@ -2,6 +2,8 @@
 
 #include <bit>
 #include <cstdlib>
+#include <cstring>
+#include <utility>
 
 #include "kernels/emulator/access.h"
 #include "kernels/emulator/mma.h"
@@ -26,13 +28,13 @@ struct {
   uint64_t number = 0;
   bool failed = false;
   FiberState host;
-  std::vector<std::unique_ptr<Thread>> threads;  // Kept from launch to launch.
+  Thread threads[kMaxThreads];  // Kept from launch to launch.
   unsigned n_threads = 0;
   WarpState warps[kMaxThreads / kWarpLanes];
   unsigned ready_warps = 0;
   unsigned live = 0;
   unsigned barred = 0;
-  Request* barrier = nullptr;  // Of the first thread that waits at the barrier.
+  Thread* barrier = nullptr;  // The first thread that waits at the barrier.
   Thread* current = nullptr;
   uint64_t random = 1;
 } state;
@@ -48,7 +50,7 @@ unsigned PickBit(unsigned bits, unsigned start) {
 }
 
 WarpState& WarpOf(const Thread& thread) { return state.warps[thread.warp()]; }
-Thread& ThreadAt(unsigned warp, unsigned lane) { return *state.threads[warp * kWarpLanes + lane]; }
+Thread& ThreadAt(unsigned warp, unsigned lane) { return state.threads[warp * kWarpLanes + lane]; }
 
 void MakeReady(unsigned warp, unsigned lanes) {
   state.warps[warp].ready |= lanes;
@@ -87,9 +89,12 @@ void RunOthers() {
   SwitchTo(ThreadAt(warp, lane));
 }
 
-bool SameSite(const Site& a, const Site& b) {
-  return a.line() == b.line() && (a.file_name() == b.file_name() || std::string(a.file_name()) == b.file_name());
+// The same line in another copy of the code: another instantiation, an inlined function.
+bool SameLine(const Site& a, const Site& b) {
+  return a.line() == b.line() && std::strcmp(a.file_name(), b.file_name()) == 0;
 }
+
+bool SameSite(const Site& a, const Site& b) { return std::memcmp(&a, &b, sizeof(Site)) == 0 || SameLine(a, b); }
 
 Frame FrameOf(const Site& site) { return {.file = ShortPath(site.file_name()), .line = static_cast<int>(site.line())}; }
 
@@ -125,8 +130,8 @@ const char* NameOf(WarpOperation operation) {
 
 // A report about a thread that waits: what is known is where it called.
 void ReportWaiting(const Thread& thread, const std::string& what) {
-  std::vector<Frame> frames = FramesOfCall(thread.request.return_address);
-  if (frames.empty()) frames = {FrameOf(thread.request.site)};
+  std::vector<Frame> frames = FramesOfCall(thread.return_address);
+  if (frames.empty()) frames = {FrameOf(thread.site)};
   MakeReport({.what = what,
               .kernel = KernelName(state.grid->function),
               .block = lukv_block_index,
@@ -134,40 +139,32 @@ void ReportWaiting(const Thread& thread, const std::string& what) {
               .frames = std::move(frames)});
 }
 
-// A lane waits for others that will not come: says which and why.
-[[noreturn]] void ReportWarpDeadlock(const Thread& thread) {
-  const Request& request = thread.request;
-  const WarpState& warp = WarpOf(thread);
-  std::string what = std::string(NameOf(request.operation)) + " waits for ever: ";
-  for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
-    if ((request.mask >> lane & 1) == 0) continue;
-    const std::string name = "lane " + std::to_string(lane) + " of its mask ";
-    if ((warp.live >> lane & 1) == 0) {
-      what += name + "has exited or does not exist";
-      break;
-    }
-    const Request& other = ThreadAt(thread.warp(), lane).request;
-    if ((warp.barred >> lane & 1) != 0) {
-      what += name + "waits at the barrier in " + Describe(other.site);
-      break;
-    }
-    if (other.operation != request.operation || !SameSite(other.site, request.site)) {
-      what += name + "waits in a " + NameOf(other.operation) + " in " + Describe(other.site);
-      break;
-    }
-    if (other.mask != request.mask) {
-      what += name + "gave another mask";
-      break;
-    }
+// Why a lane that the group's mask names has not come.
+std::string WhyMissing(const WarpState& warp, unsigned first_thread, const WarpGroup& group, unsigned lane) {
+  if ((warp.live >> lane & 1) == 0) return "has exited or does not exist";
+  const Site& site = state.threads[first_thread + lane].site;
+  if ((warp.barred >> lane & 1) != 0) return "waits at the barrier in " + Describe(site);
+  for (unsigned i = 0; i < warp.n_groups; ++i) {
+    const WarpGroup& other = warp.groups[i];
+    if ((other.arrived >> lane & 1) == 0) continue;
+    if (other.operation == group.operation && SameSite(other.site, group.site)) return "gave another mask";
+    return std::string("waits in a ") + NameOf(other.operation) + " in " + Describe(site);
   }
-  ReportWaiting(thread, what);
-  Abandon();
+  return "does not come";
 }
 
+// Lanes wait for others that will not come: says which and why.
 void ReportDeadlock() {
-  for (unsigned number = 0; number < state.n_threads; ++number) {
-    const Thread& thread = *state.threads[number];
-    if ((WarpOf(thread).waiting >> thread.lane() & 1) != 0) ReportWarpDeadlock(thread);
+  for (unsigned first = 0; first < state.n_threads; first += kWarpLanes) {
+    const WarpState& warp = state.warps[first / kWarpLanes];
+    if (warp.n_groups == 0) continue;
+    const WarpGroup& group = warp.groups[0];
+    const unsigned missing = static_cast<unsigned>(std::countr_zero(group.mask & ~group.arrived));
+    const unsigned waiting = static_cast<unsigned>(std::countr_zero(group.arrived));
+    ReportWaiting(state.threads[first + waiting], std::string(NameOf(group.operation)) + " waits for ever: lane " +
+                                                      std::to_string(missing) + " of its mask " +
+                                                      WhyMissing(warp, first, group, missing));
+    Abandon();
   }
   std::abort();  // A barrier alone cannot be stuck: every thread that lives is there.
 }
@@ -205,15 +202,12 @@ void RunThreads() {
 }
 
 Thread& PreparedThread(unsigned number, dim3 block) {
-  while (state.threads.size() <= number) {
-    const unsigned next = static_cast<unsigned>(state.threads.size());
-    state.threads.push_back(std::make_unique<Thread>());
-    state.threads.back()->number = next;
-    state.threads.back()->stack = std::make_unique<FiberStack>(next);
-    const FiberStack& stack = *state.threads.back()->stack;
-    state.threads.back()->range = {.low = reinterpret_cast<uintptr_t>(stack.low()), .bytes = stack.bytes()};
+  Thread& thread = state.threads[number];
+  if (thread.stack == nullptr) {
+    thread.number = number;
+    thread.stack = std::make_unique<FiberStack>(number);
+    thread.range = {.low = reinterpret_cast<uintptr_t>(thread.stack->low()), .bytes = thread.stack->bytes()};
   }
-  Thread& thread = *state.threads[number];
   if (!thread.idle) PrepareFiber(thread.fiber, *thread.stack, &RunThreads);
   thread.idle = false;
   thread.index = {number % block.x, number / block.x % block.y, number / (block.x * block.y)};
@@ -237,7 +231,9 @@ void RunBlock(const Grid& grid) {
   for (unsigned number = 0; number < n; ++number) PreparedThread(number, grid.block);
   for (unsigned warp = 0; warp * kWarpLanes < n; ++warp) {
     const unsigned lanes = n - warp * kWarpLanes;
-    state.warps[warp] = {};
+    state.warps[warp].ready = 0;
+    state.warps[warp].barred = 0;
+    state.warps[warp].n_groups = 0;
     state.warps[warp].live = lanes >= kWarpLanes ? kAllLanes : (1u << lanes) - 1;
     MakeReady(warp, state.warps[warp].live);
   }
@@ -250,38 +246,42 @@ void RunBlock(const Grid& grid) {
   SetCurrent(ThreadAt(warp, lane));
   SwitchFiber(state.host, state.current->fiber);
   state.current = nullptr;
-  for (unsigned number = 0; number < n; ++number) DropCopies(*state.threads[number]);
+  for (unsigned number = 0; number < n; ++number) DropCopies(state.threads[number]);
 }
 
-// Answers the request of every lane of `mask`; all have made the same.
-void Answer(unsigned warp, unsigned mask, WarpOperation operation) {
-  Thread* lanes[kWarpLanes] = {};
-  for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
-    const unsigned lane = static_cast<unsigned>(std::countr_zero(rest));
-    lanes[lane] = &ThreadAt(warp, lane);
-  }
-  if (operation == WarpOperation::kSync) {
-    OrderWarp(warp, mask, state.warps[warp].live);
-  } else if (operation == WarpOperation::kBallot) {
-    uint64_t votes = 0;
-    for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
-      if (lanes[lane] != nullptr) votes |= lanes[lane]->request.value << lane;
+// Answers the requests of the lanes of a group that is complete.
+void Answer(unsigned warp_number, const WarpGroup& group) {
+  WarpState& warp = state.warps[warp_number];
+  switch (group.operation) {
+    case WarpOperation::kSync:
+      OrderWarp(warp_number, group.mask, warp.live);
+      break;
+    case WarpOperation::kShuffle: {
+      uint64_t values[kWarpLanes];
+      std::memcpy(values, warp.values, sizeof(values));
+      for (unsigned rest = group.mask; rest != 0; rest &= rest - 1) {
+        const int lane = std::countr_zero(rest);
+        warp.values[lane] = values[warp.sources[lane]];
+      }
+      break;
     }
-    for (Thread* lane : lanes) {
-      if (lane != nullptr) lane->request.value = votes;
+    case WarpOperation::kBallot: {
+      uint64_t votes = 0;
+      for (unsigned rest = group.mask; rest != 0; rest &= rest - 1) {
+        votes |= warp.values[std::countr_zero(rest)] << std::countr_zero(rest);
+      }
+      for (unsigned rest = group.mask; rest != 0; rest &= rest - 1) warp.values[std::countr_zero(rest)] = votes;
+      break;
     }
-  } else if (operation == WarpOperation::kShuffle) {
-    uint64_t values[kWarpLanes] = {};
-    for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
-      if (lanes[lane] != nullptr) values[lane] = lanes[lane]->request.value;
-    }
-    for (Thread* lane : lanes) {
-      if (lane != nullptr) lane->request.value = values[lane->request.source];
-    }
-  } else if (operation == WarpOperation::kMultiplyAdd) {
-    MultiplyAddWarp(lanes);
-  } else {
-    LoadMatricesWarp(lanes, operation == WarpOperation::kLoadMatricesTransposed);
+    case WarpOperation::kMultiplyAdd:
+      MultiplyAddWarp(warp);
+      break;
+    case WarpOperation::kLoadMatrices:
+      LoadMatricesWarp(warp, /*transposed=*/false);
+      break;
+    case WarpOperation::kLoadMatricesTransposed:
+      LoadMatricesWarp(warp, /*transposed=*/true);
+      break;
   }
 }
 
@@ -291,36 +291,41 @@ Thread& CurrentThread() { return *state.current; }
 const Grid& CurrentGrid() { return *state.grid; }
 uint64_t LaunchNumber() { return state.number; }
 bool IsOnStackOfThread(uintptr_t address) {
-  for (const auto& thread : state.threads) {
-    if (address - thread->range.low < thread->range.bytes) return true;
+  for (const Thread& thread : state.threads) {
+    if (address - thread.range.low < thread.range.bytes) return true;
   }
   return false;
 }
 void SeedScheduler(unsigned seed) { state.random = seed * 2654435761u + 1; }
 
-Request& AwaitWarp(const Request& request) {
+WarpState& CurrentWarp() { return WarpOf(*state.current); }
+
+void AwaitWarp(WarpOperation operation, unsigned mask, const Site& site, const void* return_address) {
   Thread& self = *state.current;
-  self.request = request;
-  WarpState& warp = WarpOf(self);
-  if ((request.mask >> self.lane() & 1) == 0) {
-    FailThread(std::string(NameOf(request.operation)) + ": the calling lane is not in its mask", request.site,
-               request.return_address);
+  const unsigned bit = 1u << self.lane();
+  self.site = site;
+  self.return_address = return_address;
+  if ((mask & bit) == 0) {
+    FailThread(std::string(NameOf(operation)) + ": the calling lane is not in its mask", site, return_address);
   }
-  warp.waiting |= 1u << self.lane();
-  if ((warp.waiting & request.mask) == request.mask) {
-    bool same = true;
-    for (unsigned rest = request.mask; rest != 0 && same; rest &= rest - 1) {
-      const Request& other = ThreadAt(self.warp(), static_cast<unsigned>(std::countr_zero(rest))).request;
-      same = other.mask == request.mask && other.operation == request.operation && SameSite(other.site, request.site);
-    }
-    if (same) {
-      warp.waiting &= ~request.mask;
-      Answer(self.warp(), request.mask, request.operation);
-      MakeReady(self.warp(), request.mask);
-    }
+  WarpState& warp = WarpOf(self);
+  unsigned i = 0;
+  for (; i < warp.n_groups; ++i) {
+    const WarpGroup& group = warp.groups[i];
+    if (group.mask == mask && group.operation == operation && SameSite(group.site, site)) break;
+  }
+  WarpGroup& group = warp.groups[i];
+  if (i == warp.n_groups) {
+    group = {.operation = operation, .mask = mask, .site = site, .arrived = 0};
+    ++warp.n_groups;
+  }
+  group.arrived |= bit;
+  if (group.arrived == mask) {
+    Answer(self.warp(), group);
+    group = warp.groups[--warp.n_groups];
+    MakeReady(self.warp(), mask);
   }
   RunOthers();
-  return self.request;
 }
 
 void MaybeYield() {
@@ -329,28 +334,31 @@ void MaybeYield() {
   RunOthers();
 }
 
-void FailThread(const std::string& what, std::optional<Site> site, const void* return_address, bool memory) {
-  std::vector<Frame> frames = FramesOfKernel();
-  if (frames.empty()) frames = FramesOfCall(return_address);
-  if (frames.empty() && site.has_value()) frames = {FrameOf(*site)};
-  MakeReport({.what = what,
-              .kernel = KernelName(state.grid->function),
-              .block = lukv_block_index,
-              .thread = state.current->index,
-              .frames = std::move(frames),
-              .memory = memory});
+void FailThread(std::string what, std::optional<Site> site, const void* return_address, bool memory) {
+  {
+    std::vector<Frame> frames = FramesOfKernel();
+    if (frames.empty()) frames = FramesOfCall(return_address);
+    if (frames.empty() && site.has_value()) frames = {FrameOf(*site)};
+    MakeReport({.what = std::exchange(what, {}),
+                .kernel = KernelName(state.grid->function),
+                .block = lukv_block_index,
+                .thread = state.current->index,
+                .frames = std::move(frames),
+                .memory = memory});
+  }
   Abandon();
 }
 
 void SyncThreads(Site site) {
   const OutsideKernel outside;
   Thread& self = *state.current;
-  self.request = {.site = site, .return_address = __builtin_return_address(0)};
+  self.site = site;
+  self.return_address = __builtin_return_address(0);
   if (state.barrier == nullptr) {
-    state.barrier = &self.request;
+    state.barrier = &self;
   } else if (!SameSite(state.barrier->site, site)) {
     FailThread("the block's threads wait at different barriers: others in " + Describe(state.barrier->site), site,
-               self.request.return_address);
+               self.return_address);
   }
   WarpOf(self).barred |= 1u << self.lane();
   ++state.barred;
@@ -360,18 +368,15 @@ void SyncThreads(Site site) {
 
 void SyncWarp(unsigned mask, Site site) {
   const OutsideKernel outside;
-  AwaitWarp(
-      {.operation = WarpOperation::kSync, .mask = mask, .site = site, .return_address = __builtin_return_address(0)});
+  AwaitWarp(WarpOperation::kSync, mask, site, __builtin_return_address(0));
 }
 
 unsigned Ballot(unsigned mask, bool predicate, Site site) {
   const OutsideKernel outside;
-  return static_cast<unsigned>(AwaitWarp({.operation = WarpOperation::kBallot,
-                                          .mask = mask,
-                                          .site = site,
-                                          .return_address = __builtin_return_address(0),
-                                          .value = predicate})
-                                   .value);
+  uint64_t& value = CurrentWarp().values[state.current->lane()];
+  value = predicate ? 1 : 0;
+  AwaitWarp(WarpOperation::kBallot, mask, site, __builtin_return_address(0));
+  return static_cast<unsigned>(value);
 }
 
 // PTX ISA, "shfl.sync": the lane that is read, and the caller's own where that falls outside its group.
@@ -399,13 +404,11 @@ uint64_t Shuffle(ShuffleKind kind, unsigned mask, uint64_t bits, int argument, i
     FailThread("shuffle reads lane " + std::to_string(source) + ", which is not in its mask", site,
                __builtin_return_address(0));
   }
-  return AwaitWarp({.operation = WarpOperation::kShuffle,
-                    .mask = mask,
-                    .site = site,
-                    .return_address = __builtin_return_address(0),
-                    .value = bits,
-                    .source = static_cast<unsigned>(source)})
-      .value;
+  WarpState& warp = CurrentWarp();
+  warp.values[lane] = bits;
+  warp.sources[lane] = static_cast<uint8_t>(source);
+  AwaitWarp(WarpOperation::kShuffle, mask, site, __builtin_return_address(0));
+  return warp.values[lane];
 }
 
 bool RunGrid(const Grid& grid) {

@@ -26,17 +26,6 @@ inline constexpr unsigned kMaxThreads = 1024;
 
 enum class WarpOperation : uint8_t { kSync, kShuffle, kBallot, kMultiplyAdd, kLoadMatrices, kLoadMatricesTransposed };
 
-// What a thread that waits for its warp or block asked for.
-struct Request {
-  WarpOperation operation = WarpOperation::kSync;
-  unsigned mask = 0;
-  Site site;
-  const void* return_address = nullptr;
-  uint64_t value = 0;      // In, and out.
-  unsigned source = 0;     // kShuffle: the lane to read.
-  void* pointers[3] = {};  // kMultiplyAdd: d, a, b; kLoadMatrices: r, row.
-};
-
 // A cp.async on its way.
 struct AsyncCopy {
   void* shared;
@@ -51,7 +40,9 @@ struct Thread {
   RunningStack range;
   unsigned number = 0;  // In the block.
   uint3 index = {};
-  Request request;
+  // Where it waits: at a barrier or for its warp.
+  Site site;
+  const void* return_address = nullptr;
   std::vector<AsyncCopy> copies;
   unsigned groups = 0;  // Committed so far.
   bool idle = false;    // Suspended between blocks: may run the next one.
@@ -60,11 +51,28 @@ struct Thread {
   unsigned warp() const { return number / kWarpLanes; }
 };
 
+// Lanes that asked for the same and wait for the others that their mask names.
+struct WarpGroup {
+  WarpOperation operation;
+  unsigned mask;
+  Site site;
+  unsigned arrived;
+};
+
 struct WarpState {
-  unsigned ready = 0;    // Lanes that can go on.
-  unsigned waiting = 0;  // Lanes in a warp operation.
-  unsigned barred = 0;   // Lanes at the block's barrier.
-  unsigned live = 0;     // Lanes that have not exited.
+  unsigned ready = 0;   // Lanes that can go on.
+  unsigned barred = 0;  // Lanes at the block's barrier.
+  unsigned live = 0;    // Lanes that have not exited.
+  unsigned n_groups = 0;
+  WarpGroup groups[kWarpLanes];
+  // Of each lane's request: a value, in and out; kShuffle: the lane to read; kMultiplyAdd: d, a and b; kLoadMatrices: r
+  // and the row.
+  uint64_t values[kWarpLanes];
+  uint8_t sources[kWarpLanes];
+  struct {
+    void* out;
+    const void* in[2];
+  } pointers[kWarpLanes];
 };
 
 struct Grid {
@@ -82,12 +90,14 @@ bool RunGrid(const Grid& grid);
 // What the threads of the running block may ask. Only for code that runs on a fiber.
 Thread& CurrentThread();
 const Grid& CurrentGrid();
-// Waits until every lane of `request.mask` has asked for the same; returns the thread's own request, answered.
-Request& AwaitWarp(const Request& request);
+WarpState& CurrentWarp();
+// Waits until every lane of `mask` has asked for the same; then the requests of all are answered.
+void AwaitWarp(WarpOperation operation, unsigned mask, const Site& site, const void* return_address);
 // Lets other threads run first, now and then.
 void MaybeYield();
-// Ends the launch with a report about the running thread. `return_address` is in the kernel.
-[[noreturn]] void FailThread(const std::string& what, std::optional<Site> site, const void* return_address,
+// Ends the launch with a report about the running thread, whose stack is left as it is: nobody's destructors run.
+// `return_address` is in the kernel.
+[[noreturn]] void FailThread(std::string what, std::optional<Site> site, const void* return_address,
                              bool memory = false);
 
 // Whether the address is on the stack of any thread that has ever run.

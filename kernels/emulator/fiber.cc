@@ -3,16 +3,17 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <boost/context/detail/fcontext.hpp>
 #include <cstdio>
 #include <cstdlib>
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
 #endif
 
 namespace lukv::emulator {
+
+FiberState* running_fiber = nullptr;
+
 namespace {
 
 #ifdef __SANITIZE_ADDRESS__
@@ -24,22 +25,9 @@ constexpr size_t kStackBytes = 64 * 1024;
 constexpr size_t kColours = 64;
 constexpr size_t kColourBytes = 64;
 
-// Whom the processor works for: set before every switch, so that a new fiber finds itself.
-FiberState* running = nullptr;
-
-// On the stack of `running`: tells who was left, and where it goes on.
-void Arrive(boost::context::detail::transfer_t from) {
-  FiberState& left = *static_cast<FiberState*>(from.data);
-  left.context = from.fctx;
-#ifdef __SANITIZE_ADDRESS__
-  // The thread's own stack becomes known here, when its first fiber starts.
-  __sanitizer_finish_switch_fiber(running->fake_stack, &left.stack_low, &left.stack_bytes);
-#endif
-}
-
 void Start(boost::context::detail::transfer_t from) {
-  Arrive(from);
-  running->entry();
+  ArriveOnFiber(from);
+  running_fiber->entry();
   std::abort();
 }
 
@@ -59,7 +47,13 @@ FiberStack::FiberStack(unsigned index) {
   top_ = memory_ + mapped_ - (index * 11 % kColours) * kColourBytes;
 }
 
-FiberStack::~FiberStack() { munmap(memory_, mapped_); }
+FiberStack::~FiberStack() {
+#ifdef __SANITIZE_ADDRESS__
+  // Whatever the system puts there next.
+  ASAN_UNPOISON_MEMORY_REGION(memory_, mapped_);
+#endif
+  munmap(memory_, mapped_);
+}
 
 void PrepareFiber(FiberState& state, const FiberStack& stack, void (*entry)()) {
 #ifdef __SANITIZE_ADDRESS__
@@ -69,14 +63,6 @@ void PrepareFiber(FiberState& state, const FiberStack& stack, void (*entry)()) {
            .entry = entry,
            .stack_low = stack.low(),
            .stack_bytes = stack.bytes()};
-}
-
-void SwitchFiber(FiberState& self, FiberState& next) {
-  running = &next;
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_start_switch_fiber(&self.fake_stack, next.stack_low, next.stack_bytes);
-#endif
-  Arrive(boost::context::detail::jump_fcontext(next.context, &self));
 }
 
 }  // namespace lukv::emulator

@@ -120,15 +120,17 @@ bool DeviceMemory::Contains(const void* memory) const {
 }
 
 void DeviceMemory::Open() {
-  if (open_++ == 0) Protect(PROT_READ | PROT_WRITE);
+  if (open_++ == 0) SetLocked(false);
 }
 
 void DeviceMemory::Close() {
-  if (--open_ == 0) Protect(PROT_NONE);
+  if (--open_ == 0 && ++closings_ % kClosingsPerLock == 0) SetLocked(true);
 }
 
-void DeviceMemory::Protect(int protection) {
-  if (kAddressSanitizer) return;
+void DeviceMemory::SetLocked(bool locked) {
+  if (kAddressSanitizer || locked == locked_) return;
+  locked_ = locked;
+  const int protection = locked ? PROT_NONE : PROT_READ | PROT_WRITE;
   if (mprotect(reinterpret_cast<void*>(device_pages.base), kDeviceSpan, protection) != 0) {
     std::perror("lukv emulator: device memory cannot be locked");
     std::abort();

@@ -34,8 +34,10 @@ class DeviceMemory {
   // What is at an address that no allocation holds, for people.
   std::string Describe(uintptr_t address) const;
 
-  // Host code that touches device memory ends the program, as it does with a real device; only between Open and Close
-  // it can be reached. (Not with AddressSanitizer, whose heap has no such lock.)
+  // Between Open and Close the memory can be reached. Otherwise host code that touches it ends the program, as with a
+  // real device; but only after every kClosingsPerLock-th Close, for locking takes time for every page in use. (Not
+  // with AddressSanitizer, whose heap has no lock.)
+  static constexpr int kClosingsPerLock = 16;
   void Open();
   void Close();
 
@@ -47,7 +49,7 @@ class DeviceMemory {
  private:
   DeviceMemory();
   uintptr_t Place(size_t bytes);
-  void Protect(int protection);
+  void SetLocked(bool locked);
 
   std::map<uintptr_t, size_t> allocations_;  // Start and bytes.
   std::map<uintptr_t, size_t> freed_;        // The same of those that are no more, where not used again.
@@ -55,6 +57,8 @@ class DeviceMemory {
   size_t used_bytes_ = 0;
   size_t total_bytes_ = size_t{4} << 30;
   int open_ = 0;
+  int closings_ = 0;
+  bool locked_ = true;
 };
 
 // For the check of every access: how many bytes of a page of the device's range may be used, from its start on.

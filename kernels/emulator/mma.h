@@ -25,8 +25,8 @@ constexpr Element FragmentC(unsigned lane, unsigned i) {
 // What lane `lane` gets from each 8 x 8 matrix: elements i < 2.
 constexpr Element FragmentMatrix(unsigned lane, unsigned i) { return {.row = lane / 4, .col = lane % 4 * 2 + i}; }
 
-// Bodies for requests kMultiplyAdd (pointers d, a, b) and kLoadMatrices (r, row).
-void MultiplyAddWarp(Thread* const (&lanes)[kWarpLanes]);
-void LoadMatricesWarp(Thread* const (&lanes)[kWarpLanes], bool transposed);
+// Answer the requests kMultiplyAdd and kLoadMatrices of all lanes.
+void MultiplyAddWarp(WarpState& warp);
+void LoadMatricesWarp(WarpState& warp, bool transposed);
 
 }  // namespace lukv::emulator

@@ -8,6 +8,7 @@
 #include "kernels/emulator/block.h"
 #include "kernels/emulator/memory.h"
 #include "kernels/emulator/report.h"
+#include "kernels/emulator/shared_memory.h"
 
 namespace lukv::emulator {
 namespace {
@@ -229,9 +230,15 @@ void Runtime::ClearError() {
   ClearReport();
 }
 
+size_t Runtime::DynamicLimit(const void* function) const {
+  const auto found = dynamic_limits_.find(function);
+  return found == dynamic_limits_.end() ? kPlainSharedBytes : found->second;
+}
+
+// More than 48 KiB in all must have been asked for: CUDA C++ programming guide, compute capability 9.0, "Shared
+// Memory".
 size_t Runtime::SharedLimit(const void* function) const {
-  const auto found = shared_limits_.find(function);
-  return found == shared_limits_.end() ? kPlainSharedBytes : std::max(found->second, kPlainSharedBytes);
+  return dynamic_limits_.contains(function) ? kMaxDynamicShared : kPlainSharedBytes;
 }
 
 bool Runtime::FailsNow() {

@@ -125,8 +125,10 @@ class Runtime {
   // As a new process: no error, nothing queued or captured. Memory, streams and events stay.
   void ClearError();
 
+  // What a launch of the function may ask for, and what its blocks may have with static arrays.
+  size_t DynamicLimit(const void* function) const;
   size_t SharedLimit(const void* function) const;
-  void SetSharedLimit(const void* function, size_t bytes) { shared_limits_[function] = bytes; }
+  void SetDynamicLimit(const void* function, size_t bytes) { dynamic_limits_[function] = bytes; }
 
   // Counts a call that may fail; true if this one shall.
   bool FailsNow();
@@ -152,7 +154,7 @@ class Runtime {
   size_t n_queued_ = 0;
   uint64_t random_ = 1;
   cudaError_t context_error_ = cudaSuccess;
-  std::unordered_map<const void*, size_t> shared_limits_;
+  std::unordered_map<const void*, size_t> dynamic_limits_;  // By cudaFuncSetAttribute.
   int64_t calls_ = 0;
   int fail_after_ = -1;
 };

@@ -56,8 +56,7 @@ cudaError_t LaunchErased(cudaStream_t stream, const void* function, dim3 grid, d
         grid.x > 0x7fffffffu || grid.y > 0xffff || grid.z > 0xffff) {
       return Refuse(KernelName(function).c_str(), "a grid or block that no device has", cudaErrorInvalidConfiguration);
     }
-    const size_t limit = runtime.SharedLimit(function);
-    if (shared_bytes > limit) {
+    if (shared_bytes > runtime.DynamicLimit(function)) {
       return Refuse(KernelName(function).c_str(), "more shared memory than was asked for by cudaFuncSetAttribute",
                     cudaErrorInvalidValue);
     }
@@ -65,7 +64,7 @@ cudaError_t LaunchErased(cudaStream_t stream, const void* function, dim3 grid, d
                                             .grid = grid,
                                             .block = block,
                                             .dynamic_shared_bytes = shared_bytes,
-                                            .shared_limit = limit,
+                                            .shared_limit = runtime.SharedLimit(function),
                                             .body = std::move(body)}] { return Run(launch); });
   });
 }
@@ -122,7 +121,7 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
   return Call([&](Runtime& runtime) {
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
     if (value < 0 || static_cast<size_t>(value) > lukv::emulator::kMaxDynamicShared) return cudaErrorInvalidValue;
-    runtime.SetSharedLimit(function, static_cast<size_t>(value));
+    runtime.SetDynamicLimit(function, static_cast<size_t>(value));
     return cudaSuccess;
   });
 }

@@ -140,7 +140,7 @@ std::string FaultOf(Access access, size_t offset, size_t bytes, const void* site
   }
   for (size_t at = offset; at < offset + bytes; ++at) {
     if (access == Access::kRead) {
-      NoteReader(at, shared_clock);
+      NoteReaders<int32_t>(at, shared_clock);
       stamps.read_site[at / 4] = site;
     } else {
       stamps.writer[at] = shared_clock.stamp | (access == Access::kAtomic ? Stamps::kAtomic : 0);
@@ -167,10 +167,7 @@ void EndCopy(size_t offset) {
 }
 
 bool InSharedArray(size_t offset, size_t bytes) {
-  for (size_t at = offset; at < offset + bytes; ++at) {
-    if (at >= kSharedSpan || at % kGranule >= shared_memory.valid[at / kGranule]) return false;
-  }
-  return true;
+  return offset < kSharedSpan && offset % kGranule + bytes <= shared_memory.valid[offset / kGranule];
 }
 
 void PrepareSharedMemory(size_t limit) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 namespace lukv::emulator {
 
@@ -53,47 +54,75 @@ struct Clock {
 extern Stamps stamps __attribute__((visibility("hidden")));
 extern Clock shared_clock __attribute__((visibility("hidden")));
 
-// Whether an access with the stamp `before` surely comes before what thread `self` does now.
-inline int SurelyBefore(int32_t before, int32_t floor, int32_t self) {
-  return static_cast<int>(before < floor) | static_cast<int>((before & (Stamps::kPending | Stamps::kThread)) == self);
+// Stamps are compared four at a time where an access has as many bytes. Comparisons give masks, all ones for true.
+typedef int32_t FourStamps __attribute__((vector_size(16)));
+inline int32_t Less(int32_t a, int32_t b) { return -static_cast<int32_t>(a < b); }
+inline FourStamps Less(FourStamps a, int32_t b) { return a < b; }
+inline int32_t Equal(int32_t a, int32_t b) { return -static_cast<int32_t>(a == b); }
+inline FourStamps Equal(FourStamps a, int32_t b) { return a == b; }
+inline bool AllTrue(int32_t mask) { return mask != 0; }
+inline bool AllTrue(FourStamps mask) {
+  uint64_t halves[2];
+  __builtin_memcpy(halves, &mask, sizeof(mask));
+  return (halves[0] & halves[1]) == ~uint64_t{0};
+}
+template <typename T>
+inline T LoadStamps(const int32_t* from) {
+  T loaded;
+  __builtin_memcpy(&loaded, from, sizeof(T));
+  return loaded;
+}
+template <typename T>
+inline void StoreStamps(int32_t* to, T values) {
+  __builtin_memcpy(to, &values, sizeof(T));
+}
+
+// Whether accesses with these stamps surely come before what the clock's thread does now.
+template <typename T>
+inline T SurelyBefore(T before, const Clock& clock) {
+  return Less(before, clock.floor) | Equal(before & (Stamps::kPending | Stamps::kThread), clock.self);
 }
 
 // Of two readers one is the last. The other is kept while it is of another warp: within a warp the next __syncwarp may
 // order them.
-inline void NoteReader(size_t offset, const Clock& clock) {
-  const int32_t last = stamps.reader[offset];
-  const int32_t kept = stamps.other_reader[offset];
-  const bool same_warp = ((kept ^ clock.self) & Stamps::kThread) < 32;
-  const bool replace = SurelyBefore(last, clock.floor, clock.self) == 0 && (kept < clock.floor || same_warp);
-  stamps.other_reader[offset] = replace ? last : kept;
-  stamps.reader[offset] = clock.stamp;
+template <typename T>
+inline void NoteReaders(size_t offset, const Clock& clock) {
+  const T last = LoadStamps<T>(stamps.reader + offset);
+  const T kept = LoadStamps<T>(stamps.other_reader + offset);
+  const T same_warp = Less((kept ^ clock.self) & Stamps::kThread, 32);
+  const T replace = ~SurelyBefore(last, clock) & (Less(kept, clock.floor) | same_warp);
+  StoreStamps(stamps.other_reader + offset, (last & replace) | (kept & ~replace));
+  StoreStamps(stamps.reader + offset, T{} | clock.stamp);
 }
 
 // Records an access that is surely right. Otherwise false, and nothing is recorded: ask FaultOf.
 template <Access kAccess, unsigned kBytes>
 inline bool SharedAllows(size_t offset, const void* site) {
-  if (offset % kGranule + kBytes > shared_memory.valid[offset / kGranule]) return false;
+  if (kAccess == Access::kAtomic || offset % kGranule + kBytes > shared_memory.valid[offset / kGranule]) return false;
+  using T = std::conditional_t<kBytes % 4 == 0, FourStamps, int32_t>;
+  constexpr size_t kStep = sizeof(T) / sizeof(int32_t);
   const Clock clock = shared_clock;
-  const auto before = [&clock](int32_t stamp) { return SurelyBefore(stamp, clock.floor, clock.self); };
-  int fine = 1;
-  if constexpr (kAccess == Access::kWrite) {
-    for (size_t at = offset; at < offset + kBytes; ++at) {
-      fine &= before(stamps.writer[at]) & before(stamps.reader[at]) & before(stamps.other_reader[at]);
+  T fine = ~T{};
+  for (size_t at = offset; at < offset + kBytes; at += kStep) {
+    const T writer = LoadStamps<T>(stamps.writer + at);
+    fine &= SurelyBefore(writer, clock);
+    if constexpr (kAccess == Access::kRead) {
+      fine &= ~Less(writer, clock.start);
+    } else {
+      fine &= SurelyBefore(LoadStamps<T>(stamps.reader + at), clock);
+      fine &= SurelyBefore(LoadStamps<T>(stamps.other_reader + at), clock);
     }
-    if (fine == 0) return false;
-    for (size_t at = offset; at < offset + kBytes; ++at) stamps.writer[at] = clock.stamp;
-    stamps.write_site[offset / 4] = site;
-    return true;
-  } else if constexpr (kAccess == Access::kRead) {
-    for (size_t at = offset; at < offset + kBytes; ++at) {
-      fine &= static_cast<int>(stamps.writer[at] >= clock.start) & before(stamps.writer[at]);
-    }
-    if (fine == 0) return false;
-    for (size_t at = offset; at < offset + kBytes; ++at) NoteReader(at, clock);
-    stamps.read_site[offset / 4] = site;
-    return true;
   }
-  return false;
+  if (!AllTrue(fine)) return false;
+  for (size_t at = offset; at < offset + kBytes; at += kStep) {
+    if constexpr (kAccess == Access::kRead) {
+      NoteReaders<T>(at, clock);
+    } else {
+      StoreStamps(stamps.writer + at, T{} | clock.stamp);
+    }
+  }
+  (kAccess == Access::kRead ? stamps.read_site : stamps.write_site)[offset / 4] = site;
+  return true;
 }
 
 // What is wrong with an access within granules; empty if nothing, then it is recorded.
@@ -101,6 +130,7 @@ std::string FaultOf(Access access, size_t offset, size_t bytes, const void* site
 // A cp.async of 16 bytes was asked for: until EndCopy they are under way. Both by the running thread.
 std::string BeginCopy(size_t offset, const void* site);
 void EndCopy(size_t offset);
+// REQUIRES: within a granule.
 bool InSharedArray(size_t offset, size_t bytes);
 
 // Before a launch, before each of its blocks, and when another thread of the block goes on.

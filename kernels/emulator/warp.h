@@ -21,7 +21,7 @@ inline T ShuffleAs(ShuffleKind kind, unsigned mask, T value, int argument, int w
   uint64_t bits = 0;
   __builtin_memcpy(&bits, &value, sizeof(T));
   bits = Shuffle(kind, mask, bits, argument, width, site);
-  __builtin_memcpy(&value, &bits, sizeof(T));
+  __builtin_memcpy(static_cast<void*>(&value), &bits, sizeof(T));
   return value;
 }
 

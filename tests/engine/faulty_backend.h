@@ -32,7 +32,7 @@ class FaultyBackend final : public Backend {
   }
   absl::Status Synchronize() override { return Fails() ? Injected() : inner_->Synchronize(); }
   absl::StatusOr<MemoryInfo> Memory() override { return inner_->Memory(); }
-  size_t WorkspaceBytes() const override { return inner_->WorkspaceBytes(); }
+  size_t WorkspaceBytes(const WorkspaceShape& shape) const override { return inner_->WorkspaceBytes(shape); }
   absl::Status Replay(uint64_t, absl::FunctionRef<absl::Status()> ops) override { return ops(); }
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts) override {
     return inner_->PackLinear(parts);

@@ -19,7 +19,8 @@ T ValueOrDie(absl::StatusOr<T> value) {
 
 TestRunner::TestRunner(const std::string& model_path, const TestRunnerOptions& options)
     : weights_(ValueOrDie(OpenWeights(model_path))),
-      backend_(MakeTestBackend({.threads = options.threads, .compute = options.compute})),
+      backend_(MakeTestBackend({.threads = options.threads, .compute = options.compute},
+                               options.device.empty() ? TestDevice() : options.device, options.cuda_activations)),
       model_(std::make_unique<Model>(ValueOrDie(Model::Load(*weights_, *backend_)))) {
   const ModelConfig& config = model_->config;
   const KvGeometry geometry{

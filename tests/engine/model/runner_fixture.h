@@ -22,6 +22,8 @@ struct TestRunnerOptions {
   int32_t n_slots = 1;
   int32_t max_context = 128;
   int threads = 2;
+  std::string device;  // "": MakeTestBackend's.
+  DType cuda_activations = DType::kF32;
 };
 
 // Ends the test program when something cannot be made.
