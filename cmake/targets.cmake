@@ -36,7 +36,8 @@ function(lukv_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  # Tests have threads of their own; those on the emulated device, which have one, run side by side (ctest -j).
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} PROCESSORS 2)
   if("unit" IN_LIST ARG_LABELS OR "conformance" IN_LIST ARG_LABELS)
     set_property(GLOBAL APPEND PROPERTY LUKV_SANITIZED_TESTS ${name})
   endif()
@@ -53,5 +54,6 @@ function(lukv_emulated_test name)
   add_test(NAME ${name}_cuda_emulated COMMAND ${name} "--gtest_filter=-${ARG_EXCEPT}")
   get_test_property(${name} LABELS labels)
   set_tests_properties(${name}_cuda_emulated PROPERTIES
-    LABELS "${labels};emulated" TIMEOUT 900 ENVIRONMENT LUKV_CUDA_LIBRARY=$<TARGET_FILE:lukv_cuda_emulated>)
+    LABELS "${labels};emulated" TIMEOUT 900 PROCESSORS 1
+    ENVIRONMENT LUKV_CUDA_LIBRARY=$<TARGET_FILE:lukv_cuda_emulated>)
 endfunction()

@@ -35,9 +35,10 @@ absl::StatusOr<ServedModel> LoadServedModel(const ServerConfig& config) {
   LUKV_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(config.model.path));
   std::string why_not_cuda;
   LUKV_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(config.device, &why_not_cuda));
-  if (!why_not_cuda.empty()) LogInfo(absl::StrCat("computing on the CPU: ", why_not_cuda));
   LUKV_ASSIGN_OR_RETURN(model.engine,
                         Engine::Create(config.model.path, std::move(backend), *model.tokenizer, config.engine));
+  // Not before: a model that cannot be served is to give one line, the reason.
+  if (!why_not_cuda.empty()) LogInfo(absl::StrCat("computing on the CPU: ", why_not_cuda));
   LUKV_ASSIGN_OR_RETURN(model.default_policy, DefaultPolicyOf(config, *model.engine));
   model.tail = config.eviction.tail;
   model.chat_tail = config.eviction.chat_tail;

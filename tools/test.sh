@@ -11,4 +11,4 @@ model=$("$root/tools/get-demo-model.sh")
 build_preset "$preset"
 say "running the tests"
 cd "$root"
-LUKV_MODEL_DIR=$(dirname "$model") ctest --preset "$preset" "$@"
+LUKV_MODEL_DIR=$(dirname "$model") ctest --preset "$preset" -j 2 "$@"

