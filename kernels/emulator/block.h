@@ -34,12 +34,13 @@ struct AsyncCopy {
   unsigned group;
 };
 
-struct Thread {
+// What every switch needs comes first, in one cache line.
+struct alignas(64) Thread {
+  RunningStack range;
+  uint3 index = {};
+  unsigned number = 0;  // In the block.
   FiberState fiber;
   std::unique_ptr<FiberStack> stack;
-  RunningStack range;
-  unsigned number = 0;  // In the block.
-  uint3 index = {};
   // Where it waits: at a barrier or for its warp.
   Site site;
   const void* return_address = nullptr;
