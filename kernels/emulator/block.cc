@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "kernels/emulator/access.h"
@@ -418,13 +419,17 @@ bool RunGrid(const Grid& grid) {
   lukv_block_size = {grid.block.x, grid.block.y, grid.block.z};
   lukv_grid_size = {grid.grid.x, grid.grid.y, grid.grid.z};
   PrepareSharedMemory(grid.shared_limit);
-  for (unsigned z = 0; z < grid.grid.z && !state.failed; ++z) {
-    for (unsigned y = 0; y < grid.grid.y && !state.failed; ++y) {
-      for (unsigned x = 0; x < grid.grid.x && !state.failed; ++x) {
-        lukv_block_index = {x, y, z};
-        RunBlock(grid);
-      }
-    }
+  // Each block once, in an order that no kernel can count on.
+  const uint64_t n_blocks = static_cast<uint64_t>(grid.grid.x) * grid.grid.y * grid.grid.z;
+  uint64_t step = Random() % n_blocks + 1;
+  while (std::gcd(step, n_blocks) != 1) ++step;
+  uint64_t block = Random() % n_blocks;
+  for (uint64_t i = 0; i < n_blocks && !state.failed; ++i) {
+    lukv_block_index = {static_cast<unsigned>(block % grid.grid.x),
+                        static_cast<unsigned>(block / grid.grid.x % grid.grid.y),
+                        static_cast<unsigned>(block / grid.grid.x / grid.grid.y)};
+    RunBlock(grid);
+    block = (block + step) % n_blocks;
   }
   state.grid = nullptr;
   return !state.failed;

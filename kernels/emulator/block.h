@@ -1,6 +1,6 @@
 // Runs the blocks of a launch, one after the other: every thread is a fiber that runs until it waits for others. Which
 // one goes on then is drawn by a seeded generator: lanes of the same warp for a while, then another warp, so that warps
-// run far ahead of each other.
+// run far ahead of each other. The order of the blocks is drawn too.
 //
 // One thread of the operating system at a time may be in here (Runtime's lock).
 #pragma once

@@ -35,6 +35,7 @@ cudaError_t Remember(cudaError_t error) {
 }
 
 cudaError_t PeekLastError() {
+  const std::lock_guard lock(Runtime::Get().mutex());
   const cudaError_t context = Runtime::Get().context_error();
   return context != cudaSuccess ? context : last_error;
 }

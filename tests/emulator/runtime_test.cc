@@ -415,6 +415,22 @@ TEST_F(GraphTest, MisusedCaptures) {
   EXPECT_EQ(cudaEventDestroy(event), cudaSuccess);
 }
 
+// Threads of the program take turns on the device.
+TEST_F(StreamTest, ManyThreads) {
+  const DeviceArray<int> a(std::vector<int>(kN, 0));
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 50; ++i) {
+        EXPECT_EQ(Add(a.get(), 1, stream_), cudaSuccess);
+        EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(a.Read(), Each(200));
+}
+
 using ErrorTest = RuntimeTest;
 
 TEST_F(ErrorTest, LaunchesThatNoDeviceTakes) {

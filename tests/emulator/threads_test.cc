@@ -116,6 +116,9 @@ __global__ void TicketKernel(int* out) {
   out[blockIdx.x * blockDim.x + threadIdx.x] = atomicAdd(next, 1);
 }
 
+// places[block] = its place in the order of the blocks.
+__global__ void BlockOrderKernel(int* next, int* places) { places[blockIdx.x] = atomicAdd(next, 1); }
+
 __global__ void IndicesKernel(int* out) {
   const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
@@ -401,7 +404,20 @@ std::vector<int> Tickets(unsigned seed) {
   return out.Read();
 }
 
-TEST(OrderTest, IsDrawnByTheSeed) {
+TEST(OrderTest, OfBlocks) {
+  std::set<std::vector<int>> orders;
+  for (unsigned seed = 1; seed <= 5; ++seed) {
+    lukv_emulator_set_seed(seed);
+    const auto next = Filled<int>(1, 0);
+    const auto places = Filled<int>(10, -1);
+    ASSERT_EQ(cuda::Launch(nullptr, &cuda::BlockOrderKernel, 10, 1, 0, next.get(), places.get()), cudaSuccess);
+    orders.insert(places.Read());
+    EXPECT_EQ(next.Read()[0], 10);
+  }
+  EXPECT_GT(orders.size(), 1u);
+}
+
+TEST(OrderTest, OfThreads) {
   std::set<std::vector<int>> orders;
   for (unsigned seed = 1; seed <= 5; ++seed) {
     EXPECT_EQ(Tickets(seed), Tickets(seed));
