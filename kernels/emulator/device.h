@@ -57,7 +57,7 @@ void AsyncWait() {
 
 }  // namespace lukv::emulator
 
-#define LUKV_SHARED(type, name, count)                                                \
-  static ::lukv::emulator::SharedVariable lukv_shared_##name{sizeof(type) * (count)}; \
+#define LUKV_SHARED(type, name, count)                                                          \
+  static constinit ::lukv::emulator::SharedVariable lukv_shared_##name{sizeof(type) * (count)}; \
   type* const name = static_cast<type*>(lukv_shared_##name.Address())
 #define LUKV_DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(::lukv::emulator::DynamicShared())

@@ -44,13 +44,19 @@ void Unpack(const Operand& from, int64_t offset, int64_t step, int64_t n, float*
   }
 }
 
-// What is left of `to` [rows, stride] stays zero: it adds nothing to a sum.
-void UnpackRows(const Operand& from, bool rows_apart, int64_t first, int64_t rows, int64_t k, int64_t stride,
-                float* to) {
-  for (int64_t row = 0; row < rows; ++row) {
+// Rows of `to` [rows, stride], the floats that come after a row's k and the rows up to a multiple of `tile` are zeros:
+// they add nothing to a sum.
+void UnpackRows(const Operand& from, bool rows_apart, int64_t first, int64_t rows, int64_t tile, int64_t k,
+                int64_t stride, std::vector<float>& to) {
+  const size_t size = static_cast<size_t>(RoundUp(rows, tile) * stride);
+  if (to.size() < size) to.resize(size);
+  float* row_out = to.data();
+  for (int64_t row = 0; row < rows; ++row, row_out += stride) {
     const int64_t offset = rows_apart ? (first + row) * from.ld : first + row;
-    Unpack(from, offset, rows_apart ? 1 : from.ld, k, to + row * stride);
+    Unpack(from, offset, rows_apart ? 1 : from.ld, k, row_out);
+    std::fill(row_out + k, row_out + stride, 0.0f);
   }
+  std::fill(row_out, to.data() + size, 0.0f);
 }
 
 inline __attribute__((always_inline)) float Sum(Vector v) {
@@ -122,12 +128,13 @@ void Store(const Product& product, int64_t row, int64_t col, float sum) {
 void Multiply(const Product& product) {
   static const TileFunction tile = ChooseTile();
   const int64_t stride = std::max(RoundUp(product.k, kLanes), kLanes);
-  std::vector<float> b(static_cast<size_t>(RoundUp(product.n, kCols) * stride));
-  UnpackRows(product.b, !product.b.transposed, 0, product.n, product.k, stride, b.data());
+  // Kept from call to call: products are many.
+  static std::vector<float>& a = *new std::vector<float>;
+  static std::vector<float>& b = *new std::vector<float>;
+  UnpackRows(product.b, !product.b.transposed, 0, product.n, kCols, product.k, stride, b);
   for (int64_t first = 0; first < product.m; first += kBlock) {
     const int64_t rows = std::min(kBlock, product.m - first);
-    std::vector<float> a(static_cast<size_t>(RoundUp(rows, kRows) * stride));
-    UnpackRows(product.a, product.a.transposed, first, rows, product.k, stride, a.data());
+    UnpackRows(product.a, product.a.transposed, first, rows, kRows, product.k, stride, a);
     for (int64_t col = 0; col < product.n; col += kCols) {
       for (int64_t row = 0; row < rows; row += kRows) {
         float sums[kRows][kCols];

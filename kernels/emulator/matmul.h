@@ -28,7 +28,7 @@ struct Product {
   bool out_bf16 = false;  // c and d; else float.
 };
 
-// d = alpha a b + beta c. An element is a sum over k in float whose order depends on k alone.
+// d = alpha a b + beta c. An element is a sum over k in float whose order depends on k alone. One thread at a time.
 void Multiply(const Product& product);
 
 }  // namespace lukv::emulator

@@ -20,6 +20,7 @@ namespace lukv::emulator {
 SharedMemory shared_memory;
 Stamps stamps;
 Clock shared_clock;
+int32_t warp_floors[32] = {};
 
 namespace {
 
@@ -44,7 +45,6 @@ struct {
   size_t dynamic_bytes = 0;
   size_t limit = 0;  // For both kinds together.
   int32_t now = 0;
-  int32_t warp_times[kMaxWarps] = {};     // When all live lanes of a warp last met.
   LaneTimes* lane_times[kMaxWarps] = {};  // Null until a part of a warp met.
   bool lane_times_used[kMaxWarps] = {};
 } state;
@@ -67,7 +67,8 @@ void Renumber() {
   }
   shared_clock.start = StampAt(1);
   shared_clock.floor = StampAt(2);
-  std::fill(std::begin(state.warp_times), std::end(state.warp_times), 0);
+  std::fill(std::begin(warp_floors), std::end(warp_floors), 0);
+  shared_clock.warp_floor = 0;
   std::fill(std::begin(state.lane_times_used), std::end(state.lane_times_used), false);
   SetNow(2);
 }
@@ -79,7 +80,7 @@ void Tick() {
 
 // What lane `lane` of the warp knows of lane `other`.
 int32_t KnownTime(unsigned warp, unsigned lane, unsigned other) {
-  const int32_t all = state.warp_times[warp];
+  const int32_t all = TimeOf(warp_floors[warp]);
   return state.lane_times_used[warp] ? std::max(all, state.lane_times[warp]->times[lane][other]) : all;
 }
 
@@ -192,7 +193,8 @@ void StartSharedMemory(size_t dynamic_bytes) {
   SetNow(state.now + 1);
   shared_clock.start = StampAt(state.now);
   shared_clock.floor = shared_clock.start;
-  std::fill(std::begin(state.warp_times), std::end(state.warp_times), 0);
+  std::fill(std::begin(warp_floors), std::end(warp_floors), 0);
+  shared_clock.warp_floor = 0;
   std::fill(std::begin(state.lane_times_used), std::end(state.lane_times_used), false);
 }
 
@@ -206,7 +208,8 @@ void OrderBlock() {
 void OrderWarp(unsigned warp, unsigned mask, unsigned live) {
   Tick();
   if ((live & ~mask) == 0) {
-    state.warp_times[warp] = state.now;
+    warp_floors[warp] = StampAt(state.now);
+    shared_clock.warp_floor = warp_floors[warp];
     state.lane_times_used[warp] = false;
     return;
   }

@@ -46,11 +46,13 @@ struct Stamps {
   const void* read_site[kSharedSpan / 4];
 };
 struct Clock {
-  int32_t start = 0;  // The least stamp of the running block.
-  int32_t floor = 0;  // The least stamp since its last barrier.
-  int32_t self = 0;   // The running thread.
-  int32_t stamp = 0;  // Its stamp now.
+  int32_t start = 0;       // The least stamp of the running block.
+  int32_t floor = 0;       // The least stamp since its last barrier.
+  int32_t warp_floor = 0;  // The least stamp since all live lanes of the running thread's warp last met.
+  int32_t self = 0;        // The running thread.
+  int32_t stamp = 0;       // Its stamp now.
 };
+extern int32_t warp_floors[32] __attribute__((visibility("hidden")));
 extern Stamps stamps __attribute__((visibility("hidden")));
 extern Clock shared_clock __attribute__((visibility("hidden")));
 
@@ -77,10 +79,14 @@ inline void StoreStamps(int32_t* to, T values) {
   __builtin_memcpy(to, &values, sizeof(T));
 }
 
-// Whether accesses with these stamps surely come before what the clock's thread does now.
-template <typename T>
+// Whether accesses with these stamps surely come before what the clock's thread does now; with kSynced also those that
+// a __syncwarp put before it.
+template <bool kSynced, typename T>
 inline T SurelyBefore(T before, const Clock& clock) {
-  return Less(before, clock.floor) | Equal(before & (Stamps::kPending | Stamps::kThread), clock.self);
+  const T plain = Less(before, clock.floor) | Equal(before & (Stamps::kPending | Stamps::kThread), clock.self);
+  if constexpr (!kSynced) return plain;
+  return plain |
+         (Less(before, clock.warp_floor) & Less((before ^ clock.self) & (Stamps::kPending | Stamps::kThread), 32));
 }
 
 // Of two readers one is the last. The other is kept while it is of another warp: within a warp the next __syncwarp may
@@ -90,27 +96,25 @@ inline void NoteReaders(size_t offset, const Clock& clock) {
   const T last = LoadStamps<T>(stamps.reader + offset);
   const T kept = LoadStamps<T>(stamps.other_reader + offset);
   const T same_warp = Less((kept ^ clock.self) & Stamps::kThread, 32);
-  const T replace = ~SurelyBefore(last, clock) & (Less(kept, clock.floor) | same_warp);
+  const T replace = ~SurelyBefore<false>(last, clock) & (Less(kept, clock.floor) | same_warp);
   StoreStamps(stamps.other_reader + offset, (last & replace) | (kept & ~replace));
   StoreStamps(stamps.reader + offset, T{} | clock.stamp);
 }
 
-// Records an access that is surely right. Otherwise false, and nothing is recorded: ask FaultOf.
-template <Access kAccess, unsigned kBytes>
-inline bool SharedAllows(size_t offset, const void* site) {
-  if (kAccess == Access::kAtomic || offset % kGranule + kBytes > shared_memory.valid[offset / kGranule]) return false;
+template <Access kAccess, unsigned kBytes, bool kSynced>
+inline bool RecordIfRight(size_t offset, const void* site) {
   using T = std::conditional_t<kBytes % 4 == 0, FourStamps, int32_t>;
   constexpr size_t kStep = sizeof(T) / sizeof(int32_t);
   const Clock clock = shared_clock;
   T fine = ~T{};
   for (size_t at = offset; at < offset + kBytes; at += kStep) {
     const T writer = LoadStamps<T>(stamps.writer + at);
-    fine &= SurelyBefore(writer, clock);
+    fine &= SurelyBefore<kSynced>(writer, clock);
     if constexpr (kAccess == Access::kRead) {
       fine &= ~Less(writer, clock.start);
     } else {
-      fine &= SurelyBefore(LoadStamps<T>(stamps.reader + at), clock);
-      fine &= SurelyBefore(LoadStamps<T>(stamps.other_reader + at), clock);
+      fine &= SurelyBefore<kSynced>(LoadStamps<T>(stamps.reader + at), clock);
+      fine &= SurelyBefore<kSynced>(LoadStamps<T>(stamps.other_reader + at), clock);
     }
   }
   if (!AllTrue(fine)) return false;
@@ -123,6 +127,17 @@ inline bool SharedAllows(size_t offset, const void* site) {
   }
   (kAccess == Access::kRead ? stamps.read_site : stamps.write_site)[offset / 4] = site;
   return true;
+}
+template <Access kAccess, unsigned kBytes>
+__attribute__((noinline)) bool RecordIfSynced(size_t offset, const void* site) {
+  return RecordIfRight<kAccess, kBytes, true>(offset, site);
+}
+
+// Records an access that is surely right. Otherwise false, and nothing is recorded: ask FaultOf.
+template <Access kAccess, unsigned kBytes>
+inline bool SharedAllows(size_t offset, const void* site) {
+  if (kAccess == Access::kAtomic || offset % kGranule + kBytes > shared_memory.valid[offset / kGranule]) return false;
+  return RecordIfRight<kAccess, kBytes, false>(offset, site) || RecordIfSynced<kAccess, kBytes>(offset, site);
 }
 
 // What is wrong with an access within granules; empty if nothing, then it is recorded.
@@ -139,11 +154,13 @@ void StartSharedMemory(size_t dynamic_bytes);
 inline void SetSharedThread(unsigned number) {
   shared_clock.stamp += static_cast<int32_t>(number) - shared_clock.self;
   shared_clock.self = static_cast<int32_t>(number);
+  shared_clock.warp_floor = warp_floors[number / 32];
 }
 // Of the static arrays that the running launch has asked for so far.
 size_t StaticSharedBytes();
 
-// All threads met at the barrier; the lanes of `mask` met, `live` are those that have not exited.
+// All threads met at the barrier; the lanes of `mask` of the running thread's warp met, `live` are those that have not
+// exited.
 void OrderBlock();
 void OrderWarp(unsigned warp, unsigned mask, unsigned live);
 
