@@ -43,17 +43,23 @@ function(lukv_test name)
   endif()
 endfunction()
 
-# lukv_emulated_test(NAME [EXCEPT PATTERN]): runs a test that takes its device from tests/engine/test_backend.h or the
-# conformance fixture on the emulated CUDA device too, where there is one; without the cases that match the pattern.
+# lukv_emulated_test(NAME [EXCEPT PATTERN] [LAUNCHES]): runs a test that takes its device from
+# tests/engine/test_backend.h or the conformance fixture on the emulated CUDA device too, where there is one; without the
+# cases that match the pattern. LAUNCHES: what it launches is looked at by the test cuda_figures.
 function(lukv_emulated_test name)
-  cmake_parse_arguments(ARG "" "EXCEPT" "" ${ARGN})
+  cmake_parse_arguments(ARG "LAUNCHES" "EXCEPT" "" ${ARGN})
   if(NOT TARGET lukv_cuda_emulated)
     return()
   endif()
   add_dependencies(${name} lukv_cuda_emulated)
   add_test(NAME ${name}_cuda_emulated COMMAND ${name} "--gtest_filter=-${ARG_EXCEPT}")
   get_test_property(${name} LABELS labels)
+  set(environment LUKV_CUDA_LIBRARY=$<TARGET_FILE:lukv_cuda_emulated>)
+  if(ARG_LAUNCHES)
+    list(APPEND environment LUKV_EMULATOR_LAUNCHES=${CMAKE_BINARY_DIR}/launches.txt)
+    set_tests_properties(${name}_cuda_emulated PROPERTIES
+      FIXTURES_REQUIRED cuda_no_launches FIXTURES_SETUP cuda_launches)
+  endif()
   set_tests_properties(${name}_cuda_emulated PROPERTIES
-    LABELS "${labels};emulated" TIMEOUT 900 PROCESSORS 1
-    ENVIRONMENT LUKV_CUDA_LIBRARY=$<TARGET_FILE:lukv_cuda_emulated>)
+    LABELS "${labels};emulated" TIMEOUT 900 PROCESSORS 1 ENVIRONMENT "${environment}")
 endfunction()

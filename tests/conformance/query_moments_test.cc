@@ -60,7 +60,8 @@ class QueryMomentsOp : public BackendTest {
   static size_t RowSize(const Shape& shape) {
     return static_cast<size_t>((shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim);
   }
-  // Rows whose queries share a big part, another one in each dimension; what is not a query is NaN. As the backend's activations hold them.
+  // Rows whose queries share a big part, another one in each dimension; what is not a query is NaN. As the backend's
+  // activations hold them.
   std::vector<float> Rows(const Shape& shape, int64_t n, float bias) const {
     Random random(8);
     std::vector<float> rows;
@@ -112,7 +113,8 @@ class QueryMomentsOp : public BackendTest {
         }
       }
       for (size_t i = 0; i < dim; ++i) {
-        ASSERT_NEAR(got.sum[h * dim + i], sum[i], GetParam().f32_tolerance * sum_size[i]) << "head " << h << " dim " << i;
+        ASSERT_NEAR(got.sum[h * dim + i], sum[i], GetParam().f32_tolerance * sum_size[i])
+            << "head " << h << " dim " << i;
         for (size_t j = i; j < dim; ++j) {
           ASSERT_NEAR(got.products[(h * dim + i) * dim + j], products[i * dim + j],
                       GetParam().f32_tolerance * products_size[i * dim + j])

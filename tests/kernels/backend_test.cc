@@ -1,5 +1,4 @@
 // The argument checks in front of every device: what is refused, by what name, and that nothing runs then.
-#include "kernels/backend.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,75 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "tests/kernels/recording_backend.h"
+
 namespace lukv {
 namespace {
 
 using testing::HasSubstr;
-
-class FakeLinear final : public LinearWeight {
- public:
-  int64_t out_features() const override { return 6; }
-  int64_t in_features() const override { return 8; }
-  size_t memory_bytes() const override { return 0; }
-};
-
-class FakeEmbedding final : public EmbeddingWeight {
- public:
-  int64_t vocabulary() const override { return 10; }
-  int64_t hidden() const override { return 8; }
-};
-
-// Records which bodies ran.
-class RecordingBackend final : public Backend {
- public:
-  explicit RecordingBackend(DType activation = DType::kF32) : activation_(activation) {}
-  std::string name() const override { return "recording"; }
-  DType activation_dtype() const override { return activation_; }
-  absl::StatusOr<DeviceBuffer> Allocate(size_t) override { return DeviceBuffer(); }
-  absl::Status CopyToDevice(void*, const void*, size_t) override { return absl::OkStatus(); }
-  absl::Status CopyToHost(void*, const void*, size_t) override { return absl::OkStatus(); }
-  absl::Status Synchronize() override { return absl::OkStatus(); }
-  absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView>) override {
-    return std::make_unique<FakeLinear>();
-  }
-  absl::StatusOr<std::unique_ptr<EmbeddingWeight>> PackEmbedding(const TensorView&) override {
-    return std::make_unique<FakeEmbedding>();
-  }
-
-  std::vector<std::string> ran;
-
- protected:
-  void Free(void*, size_t) override {}
-  absl::Status DoEmbed(const EmbedArgs&) override { return Ran("Embed"); }
-  absl::Status DoRmsNorm(const RmsNormArgs&) override { return Ran("RmsNorm"); }
-  absl::Status DoLinear(const LinearArgs&) override { return Ran("Linear"); }
-  absl::Status DoRopeStage(const RopeStageArgs&) override { return Ran("RopeStage"); }
-  absl::Status DoPrefillAttention(const PrefillAttentionArgs&) override { return Ran("PrefillAttention"); }
-  absl::Status DoAppend(const AppendArgs&) override { return Ran("Append"); }
-  absl::Status DoPagedAttention(const PagedAttentionArgs&) override { return Ran("PagedAttention"); }
-  absl::Status DoCompact(const CompactArgs&) override { return Ran("Compact"); }
-  absl::Status DoSiluMul(const SiluMulArgs&) override { return Ran("SiluMul"); }
-  absl::Status DoGatherRows(const GatherRowsArgs&) override { return Ran("GatherRows"); }
-  absl::Status DoQueryMoments(const QueryMomentsArgs&) override { return Ran("QueryMoments"); }
-  absl::Status DoScoreExpectedAttention(const ScoreExpectedAttentionArgs&) override {
-    return Ran("ScoreExpectedAttention");
-  }
-  absl::Status DoScoreSnapKv(const ScoreSnapKvArgs&) override { return Ran("ScoreSnapKv"); }
-  absl::Status DoScoreKeyDiff(const ScoreKeyDiffArgs&) override { return Ran("ScoreKeyDiff"); }
-  absl::Status DoScoreKeyNorm(const ScoreKeyNormArgs&) override { return Ran("ScoreKeyNorm"); }
-  absl::Status DoAdaptiveBudgets(const AdaptiveBudgetsArgs&) override { return Ran("AdaptiveBudgets"); }
-  absl::Status DoSelectTop(const SelectTopArgs&) override { return Ran("SelectTop"); }
-  absl::Status DoPagedAttentionWeights(const PagedAttentionWeightsArgs&) override {
-    return Ran("PagedAttentionWeights");
-  }
-
- private:
-  absl::Status Ran(const char* op) {
-    ran.push_back(op);
-    return absl::OkStatus();
-  }
-  const DType activation_;
-};
 
 // Good arguments of every op, for tests to spoil. The bodies never look at the data.
 constexpr int32_t kRows = 4;
@@ -195,6 +131,22 @@ AdaptiveBudgetsArgs Good(AdaptiveBudgetsArgs*) {
 }
 SelectTopArgs Good(SelectTopArgs*) {
   return {.scores = kGoodScores, .sink = 4, .window = 1, .kept_offset = ints, .kept_rows = ints};
+}
+const ScatterUpdate kGoodUpdates[2] = {};
+ScatterArgs Good(ScatterArgs*) { return {.to = unsigneds, .updates = kGoodUpdates, .n_updates = 2}; }
+const SampleRow kGoodSampleRows[2] = {};
+const TokenAdjustment kGoodAdjustments[1] = {};
+SampleArgs Good(SampleArgs*) {
+  return {.logits = Rows(8),
+          .rows = kGoodSampleRows,
+          .n_rows = 2,
+          .adjustments = kGoodAdjustments,
+          .n_adjustments = 1,
+          .max_top = 3,
+          .tokens = ints,
+          .logprobs = memory,
+          .top_tokens = ints,
+          .top_logprobs = memory};
 }
 PagedAttentionWeightsArgs Good(PagedAttentionWeightsArgs*) {
   return {.q = Rows(24),
@@ -563,6 +515,26 @@ TEST(BackendChecks, PagedAttentionWeights) {
                             {"out is null", [](auto& a) { a.out = nullptr; }}}}));
 }
 
+TEST(BackendChecks, Scatter) {
+  ExpectChecks<ScatterArgs>(&Backend::Scatter, "Scatter",
+                            {{"to", [](auto& a) { a.to = nullptr; }},
+                             {"updates", [](auto& a) { a.updates = nullptr; }},
+                             {"n_updates", [](auto& a) { a.n_updates = -1; }}});
+}
+
+TEST(BackendChecks, Sample) {
+  ExpectChecks<SampleArgs>(&Backend::Sample, "Sample",
+                           {{"logits has dtype BF16", [](auto& a) { a.logits.dtype = DType::kBF16; }},
+                            {"rows", [](auto& a) { a.rows = nullptr; }},
+                            {"n_rows", [](auto& a) { a.n_rows = -1; }},
+                            {"adjustments", [](auto& a) { a.adjustments = nullptr; }},
+                            {"max_top", [](auto& a) { a.max_top = 65; }},
+                            {"max_top", [](auto& a) { a.max_top = 9; }},
+                            {"max_top", [](auto& a) { a.logprobs = nullptr; }},
+                            {"max_top", [](auto& a) { a.top_logprobs = nullptr; }},
+                            {"tokens", [](auto& a) { a.tokens = nullptr; }}});
+}
+
 TEST(BackendChecks, NoRowsIsNoWork) {
   RecordingBackend backend;
   const Matrix none = {.data = nullptr, .dtype = DType::kF32, .rows = 0, .cols = 8, .stride = 8};
@@ -603,6 +575,8 @@ TEST(BackendChecks, NoRowsIsNoWork) {
   EXPECT_EQ(backend.QueryMoments(moments), absl::OkStatus());
   EXPECT_EQ(backend.SiluMul({.gate_up = with_cols(16), .out = none}), absl::OkStatus());
   EXPECT_EQ(backend.GatherRows({.in = none, .out = none}), absl::OkStatus());
+  EXPECT_EQ(backend.Scatter({}), absl::OkStatus());
+  EXPECT_EQ(backend.Sample({.logits = none}), absl::OkStatus());
   EXPECT_TRUE(backend.ran.empty());
 }
 
