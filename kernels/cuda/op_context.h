@@ -14,7 +14,7 @@
 namespace lukv::cuda {
 
 // Shared memory that a kernel may ask for without saying so first.
-inline constexpr size_t kPlainSharedBytes = 48 * 1024;
+inline constexpr size_t kPlainSharedBytes = size_t{48} * 1024;
 
 // Device memory for an op's intermediate results: the stream runs ops one after the other, so they share it. Grows when
 // an op asks for more than there was so far (which waits for the stream, and fails while a graph is being captured).
@@ -49,7 +49,7 @@ class Uploads {
   Uploads& operator=(const Uploads&) = delete;
 
   static constexpr int kSlots = 64;
-  static constexpr size_t kMaxBytes = 64 * 1024;  // Of a Put.
+  static constexpr size_t kMaxBytes = size_t{64} * 1024;  // Of a Put.
   static constexpr size_t kDeviceBytes = kSlots * kMaxBytes;
 
   // Copies in stream order to `device`.
