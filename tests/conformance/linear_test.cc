@@ -108,7 +108,7 @@ TEST_P(Linear, AgreesWithTheOracleForEveryWeightType) {
   for (const DType dtype : kTypes) {
     SCOPED_TRACE(Traits(dtype).name);
     const Layer layer = Pack({MakeRandomTensor(dtype, 37, 512, random)});
-    for (const int64_t rows : {1, 5, 70}) Check(layer, rows, /*with_bias=*/rows == 5, /*accumulate=*/rows == 70);
+    for (const int64_t rows : {1, 3, 5, 70}) Check(layer, rows, /*with_bias=*/rows == 5, /*accumulate=*/rows == 70);
   }
 }
 
