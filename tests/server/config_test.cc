@@ -145,10 +145,9 @@ TEST_F(ConfigTest, FlagBeatsVariableBeatsFileBeatsDefault) {
   setenv("LUKV_MAX_CONTEXT", "2", 1);
   setenv("LUKV_KV_MEMORY", "2GiB", 1);
   const ServerConfig config = Config({"--config", file, "--max-context", "3"});
-  EXPECT_EQ(config.engine.max_context, 3);  // Flag over variable and file.
-  EXPECT_EQ(config.engine.kv_memory_bytes, int64_t{2} << 30);
-  EXPECT_EQ(config.device.device, "auto");    // Variable over file.
-  EXPECT_EQ(config.engine.max_sequences, 7);  // File over default.
+  EXPECT_EQ(config.engine.max_context, 3);                     // Flag over variable and file.
+  EXPECT_EQ(config.engine.kv_memory_bytes, int64_t{2} << 30);  // Variable over file.
+  EXPECT_EQ(config.engine.max_sequences, 7);                   // File over default.
   EXPECT_EQ(config.engine.prefill_chunk, EngineOptions().prefill_chunk);
   EXPECT_EQ(config.model.path, "from-file");
 }
