@@ -99,32 +99,46 @@ absl::Status Gemm::Choose(const Problem& problem, int64_t rows, cublasLtMatmulAl
   return absl::OkStatus();
 }
 
-absl::Status Gemm::Run(const void* weight, const ConstMatrix& in, const Matrix& out, bool accumulate, bool decode,
-                       const OpContext& context) {
-  const Problem problem{.weight = weight, .in = in, .out = out};
+absl::StatusOr<const cublasLtMatmulAlgo_t*> Gemm::Algorithm(const Problem& problem, int64_t rows) {
+  const ConstMatrix& in = problem.in;
+  const Matrix& out = problem.out;
   const Key key = {out.cols,
                    in.cols,
                    in.dtype,
                    out.dtype,
-                   Alignment(weight, in.cols, in.dtype),
+                   Alignment(problem.weight, in.cols, in.dtype),
                    Alignment(in.data, in.stride, in.dtype),
                    Alignment(out.data, out.stride, out.dtype),
-                   decode};
+                   rows};
   auto chosen = algorithms_.find(key);
   if (chosen == algorithms_.end()) {
     cublasLtMatmulAlgo_t algorithm = {};
-    LUKV_RETURN_IF_ERROR(Choose(problem, decode ? kDecodeRows : kPrefillRows, &algorithm));
+    LUKV_RETURN_IF_ERROR(Choose(problem, rows, &algorithm));
     chosen = algorithms_.emplace(key, algorithm).first;
   }
+  return &chosen->second;
+}
+
+absl::Status Gemm::Run(const void* weight, const ConstMatrix& in, const Matrix& out, bool accumulate, bool decode,
+                       const OpContext& context) {
+  const Problem problem{.weight = weight, .in = in, .out = out};
+  LUKV_ASSIGN_OR_RETURN(const cublasLtMatmulAlgo_t* algorithm, Algorithm(problem, decode ? kDecodeRows : kPrefillRows));
   Descriptors d;
   LUKV_RETURN_IF_ERROR(problem.Describe(in.rows, d));
   void* workspace = nullptr;
   LUKV_RETURN_IF_ERROR(ToStatus(context.workspace->Get(kWorkspaceBytes, &workspace), "cuBLASLt's workspace"));
   const float alpha = 1;
   const float beta = accumulate ? 1.0f : 0.0f;
-  return ToStatus(cublasLtMatmul(handle_, d.operation, &alpha, weight, d.weight, in.data, d.in, &beta, out.data, d.out,
-                                 out.data, d.out, &chosen->second, workspace, kWorkspaceBytes, context.stream),
-                  "cublasLtMatmul");
+  const auto multiply = [&] {
+    return cublasLtMatmul(handle_, d.operation, &alpha, weight, d.weight, in.data, d.in, &beta, out.data, d.out,
+                          out.data, d.out, algorithm, workspace, kWorkspaceBytes, context.stream);
+  };
+  cublasStatus_t status = multiply();
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED) {
+    LUKV_ASSIGN_OR_RETURN(algorithm, Algorithm(problem, in.rows));
+    status = multiply();
+  }
+  return ToStatus(status, "cublasLtMatmul");
 }
 
 }  // namespace lukv::cuda

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "kernels/cuda/ops.h"
 
 namespace lukv::cuda {
@@ -34,10 +35,12 @@ class Gemm {
  private:
   static constexpr int64_t kDecodeRows = 16;
   static constexpr int64_t kPrefillRows = 512;
-  // out.cols, in.cols, dtypes, alignments of weight, in, out, decode
-  using Key = std::tuple<int64_t, int64_t, DType, DType, uint32_t, uint32_t, uint32_t, bool>;
+  // out.cols, in.cols, dtypes, alignments of weight, in, out, rows that it is chosen for
+  using Key = std::tuple<int64_t, int64_t, DType, DType, uint32_t, uint32_t, uint32_t, int64_t>;
 
   struct Problem;
+  // The algorithm for `rows` rows, which is looked for once.
+  absl::StatusOr<const cublasLtMatmulAlgo_t*> Algorithm(const Problem& problem, int64_t rows);
   absl::Status Choose(const Problem& problem, int64_t rows, cublasLtMatmulAlgo_t* algorithm);
 
   cublasLtHandle_t handle_ = nullptr;

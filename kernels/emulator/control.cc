@@ -19,6 +19,11 @@ void lukv_emulator_fail_after(int calls) {
   Runtime::Get().FailAfter(calls);
 }
 
+void lukv_emulator_narrow_algorithms(int narrow) {
+  const std::lock_guard lock(Runtime::Get().mutex());
+  Runtime::Get().NarrowAlgorithms(narrow != 0);
+}
+
 int64_t lukv_emulator_calls() {
   const std::lock_guard lock(Runtime::Get().mutex());
   return Runtime::Get().calls();

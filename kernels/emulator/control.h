@@ -21,6 +21,8 @@ int64_t lukv_emulator_live_allocations();
 const char* lukv_emulator_last_report();
 // As a new process: forgets errors, reports, queued work and captures. Memory stays.
 void lukv_emulator_clear_error();
+// Whether an algorithm of cuBLASLt is refused for other numbers of columns than it was chosen for. (The library may.)
+void lukv_emulator_narrow_algorithms(int narrow);
 // What the device has in all.
 void lukv_emulator_set_memory(size_t bytes);
 

@@ -42,6 +42,7 @@ struct Algorithm {
   uint32_t alignments[4];
   int32_t types[4];
   int32_t operations[2];
+  uint64_t columns;  // Of the product it was chosen for.
 };
 static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t));
 constexpr uint32_t kMagic = 0x4c754b56;
@@ -112,7 +113,7 @@ uint32_t AlignmentOf(const void* data, const Layout& layout) {
 
 Algorithm Describe(const MatmulDescription& operation, const Layout* const (&layouts)[4],
                    const uint32_t (&alignments)[4]) {
-  Algorithm algorithm = {.magic = kMagic, .operations = {operation.a, operation.b}};
+  Algorithm algorithm = {.magic = kMagic, .operations = {operation.a, operation.b}, .columns = 0};
   for (int i = 0; i < 4; ++i) {
     algorithm.alignments[i] = alignments[i];
     algorithm.types[i] = layouts[i]->type;
@@ -224,7 +225,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t /*handle*/, cubla
     if (!lukv::emulator::Supported(description, *layouts[0], *layouts[1], *layouts[2], *layouts[3])) {
       return CUBLAS_STATUS_NOT_SUPPORTED;
     }
-    const Algorithm algorithm = lukv::emulator::Describe(description, layouts, As<Preference>(preference)->alignments);
+    Algorithm algorithm = lukv::emulator::Describe(description, layouts, As<Preference>(preference)->alignments);
+    algorithm.columns = static_cast<uint64_t>(layouts[3]->cols);
     results[0] = {};
     std::memcpy(&results[0].algo, &algorithm, sizeof(algorithm));
     results[0].workspaceSize =
@@ -254,7 +256,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
     const void* const data[] = {a, b, c, d};
     Algorithm chosen;
     std::memcpy(&chosen, algo, sizeof(chosen));
-    const Algorithm needed = lukv::emulator::Describe(description, layouts, chosen.alignments);
+    if (runtime.narrow_algorithms() && chosen.columns != static_cast<uint64_t>(layouts[3]->cols)) {
+      return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    Algorithm needed = lukv::emulator::Describe(description, layouts, chosen.alignments);
+    needed.columns = chosen.columns;
     if (std::memcmp(&chosen, &needed, sizeof(needed)) != 0) return Invalid("an algorithm for another kind of product");
     size_t bytes[4];
     for (int i = 0; i < 4; ++i) {

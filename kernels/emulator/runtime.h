@@ -135,6 +135,9 @@ class Runtime {
   void FailAfter(int calls) { fail_after_ = calls; }
   int64_t calls() const { return calls_; }
 
+  void NarrowAlgorithms(bool narrow) { narrow_algorithms_ = narrow; }
+  bool narrow_algorithms() const { return narrow_algorithms_; }
+
   void Seed(unsigned seed) { random_ = seed; }
 
  private:
@@ -157,6 +160,7 @@ class Runtime {
   std::unordered_map<const void*, size_t> dynamic_limits_;  // By cudaFuncSetAttribute.
   int64_t calls_ = 0;
   int fail_after_ = -1;
+  bool narrow_algorithms_ = false;
 };
 
 // Every function of the API is one of these.

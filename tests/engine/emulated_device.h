@@ -20,6 +20,7 @@ class EmulatedDevice {
   int64_t Calls() { return Find<int64_t()>("lukv_emulator_calls")(); }
   int64_t LiveAllocations() { return Find<int64_t()>("lukv_emulator_live_allocations")(); }
   const char* LastReport() { return Find<const char*()>("lukv_emulator_last_report")(); }
+  void NarrowAlgorithms(bool narrow) { Find<void(int)>("lukv_emulator_narrow_algorithms")(narrow ? 1 : 0); }
   void SetMemory(size_t bytes) { Find<void(size_t)>("lukv_emulator_set_memory")(bytes); }
 
  private:

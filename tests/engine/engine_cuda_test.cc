@@ -82,6 +82,22 @@ TEST(EngineOnCuda, FailuresWhileLoadingAreReportedAndLeakNothing) {
   }
 }
 
+TEST(EngineOnCuda, FindsOtherAlgorithmsWhereTheChosenOneIsRefused) {
+  EmulatedDevice device;
+  const ValidRequest request = Greedy({1, 2, 3, 4, 5, 6}, 4);
+  std::vector<TokenId> tokens[2];
+  for (const bool narrow : {false, true}) {
+    device.NarrowAlgorithms(narrow);
+    auto engine = Create(SmallOptions());
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    const Result result = RunAlone(**engine, request);
+    EXPECT_TRUE(result.status.ok()) << result.status;
+    tokens[narrow ? 1 : 0] = result.tokens.at(0);
+  }
+  device.NarrowAlgorithms(false);
+  EXPECT_EQ(tokens[0], tokens[1]);
+}
+
 TEST(EngineOnCuda, AModelThatDoesNotFitIsRefusedWithTheSum) {
   EmulatedDevice device;
   device.SetMemory(size_t{1} << 20);
