@@ -37,12 +37,12 @@ absl::Status Graphs::Run(uint64_t key, absl::FunctionRef<absl::Status()> ops, co
   DropOld(*context.workspace);
   const auto [entry, is_new] = graphs_.try_emplace(key, nullptr);
   if (is_new) {
-    const absl::Status status = ops();
+    absl::Status status = ops();
     if (!status.ok()) graphs_.erase(key);
     return status;
   }
   if (entry->second == nullptr) {
-    const absl::Status status = Record(ops, context.stream, &entry->second);
+    absl::Status status = Record(ops, context.stream, &entry->second);
     if (!status.ok()) {
       graphs_.erase(key);
       return status;

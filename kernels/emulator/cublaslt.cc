@@ -42,7 +42,7 @@ struct Algorithm {
   uint32_t alignments[4];
   int32_t types[4];
   int32_t operations[2];
-  uint64_t columns;  // Of the product it was chosen for.
+  uint32_t columns;  // Of the product it was chosen for.
 };
 static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t));
 constexpr uint32_t kMagic = 0x4c754b56;
@@ -226,7 +226,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t /*handle*/, cubla
       return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     Algorithm algorithm = lukv::emulator::Describe(description, layouts, As<Preference>(preference)->alignments);
-    algorithm.columns = static_cast<uint64_t>(layouts[3]->cols);
+    algorithm.columns = static_cast<uint32_t>(layouts[3]->cols);
     results[0] = {};
     std::memcpy(&results[0].algo, &algorithm, sizeof(algorithm));
     results[0].workspaceSize =
@@ -256,7 +256,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
     const void* const data[] = {a, b, c, d};
     Algorithm chosen;
     std::memcpy(&chosen, algo, sizeof(chosen));
-    if (runtime.narrow_algorithms() && chosen.columns != static_cast<uint64_t>(layouts[3]->cols)) {
+    if (runtime.narrow_algorithms() && chosen.columns != static_cast<uint32_t>(layouts[3]->cols)) {
       return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     Algorithm needed = lukv::emulator::Describe(description, layouts, chosen.alignments);
