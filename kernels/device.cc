@@ -17,9 +17,10 @@
 namespace lukv {
 namespace {
 
-std::string ModulePath() {
-  if (const char* path = std::getenv("LUKV_CUDA_LIBRARY"); path != nullptr && *path != '\0') return path;
-  return InstallationPath("lib/lukv/liblukv_cuda.so");
+// The module that LUKV_CUDA_LIBRARY names; "" if it names none.
+std::string NamedModule() {
+  const char* const path = std::getenv("LUKV_CUDA_LIBRARY");
+  return path != nullptr ? path : "";
 }
 
 // The number of the CUDA device; none for "cpu" and "auto".
@@ -36,10 +37,15 @@ absl::StatusOr<std::optional<int>> CudaDevice(const std::string& device) {
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> OpenCuda(const CudaBackendOptions& options) {
-  const std::string path = ModulePath();
+  const std::string named = NamedModule();
+  const std::string path = named.empty() ? InstallationPath("lib/lukv/liblukv_cuda.so") : named;
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) {
     return absl::UnavailableError(absl::StrCat("this build has no CUDA module (", path, " does not exist)"));
+  }
+  // The module brings cuBLASLt, 150 MB that a machine without a driver need not load. (A named one may do without.)
+  if (named.empty() && dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) == nullptr) {
+    return absl::UnavailableError(absl::StrCat("this machine has no CUDA driver: ", dlerror()));
   }
   // Never closed: objects of its classes live as long as the program likes.
   void* const module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
