@@ -1,5 +1,7 @@
 #include "kernels/argument_checks.h"
 
+#include "absl/strings/str_format.h"
+
 namespace lukv {
 
 void CheckStaging(const StagingView& staging, Checks& checks) {
@@ -43,6 +45,24 @@ void CheckQueries(const ConstMatrix& q, int32_t n_heads, int32_t n_kv_heads, int
   checks.IsMatrix(q, activation, "q");
   checks.HasCols(q, int64_t{n_heads} * head_dim, "q");
   checks.PositiveFinite(scale, "scale");
+}
+
+absl::Status CheckLinearParts(std::span<const TensorView> parts) {
+  if (parts.empty()) return absl::InvalidArgumentError("PackLinear: no parts");
+  for (const TensorView& part : parts) {
+    if (part.rows <= 0 || part.cols <= 0 || part.data == nullptr) {
+      return absl::InvalidArgumentError(absl::StrFormat("PackLinear: a part is empty (%d x %d)", part.rows, part.cols));
+    }
+    if (part.cols != parts[0].cols) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("PackLinear: a part has %d columns, the first one %d", part.cols, parts[0].cols));
+    }
+    if (const DTypeTraits& traits = Traits(part.dtype); part.cols % traits.block_elements != 0) {
+      return absl::InvalidArgumentError(absl::StrFormat("PackLinear: %d columns are no multiple of %s's block of %d",
+                                                        part.cols, traits.name, traits.block_elements));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace lukv

@@ -1,8 +1,9 @@
-// How backend.cc and backend_evict.cc check arguments. No part of the seam.
+// How backend.cc, backend_evict.cc and the devices' packing of weights check arguments. No part of the seam.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -101,5 +102,8 @@ void CheckSequences(const SequenceRows& sequences, int64_t rows, const PageTable
 // q [rows, n_heads * head_dim] and the scale of its products with keys.
 void CheckQueries(const ConstMatrix& q, int32_t n_heads, int32_t n_kv_heads, int32_t head_dim, float scale,
                   DType activation, Checks& checks);
+
+// The parts that PackLinear stacks: not empty, of the same columns, in whole blocks.
+absl::Status CheckLinearParts(std::span<const TensorView> parts);
 
 }  // namespace lukv

@@ -4,9 +4,9 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "base/status_macros.h"
+#include "kernels/argument_checks.h"
 #include "kernels/cpu/packed_linear.h"
 
 namespace lukv::cpu {
@@ -195,24 +195,6 @@ void PackPanel(const PanelLayout& layout, const std::byte* src, int64_t rows, st
   }
 }
 
-absl::Status CheckParts(std::span<const TensorView> parts) {
-  if (parts.empty()) return absl::InvalidArgumentError("PackLinear: no parts");
-  for (const TensorView& part : parts) {
-    if (part.rows <= 0 || part.cols <= 0 || part.data == nullptr) {
-      return absl::InvalidArgumentError(absl::StrFormat("PackLinear: a part is empty (%d x %d)", part.rows, part.cols));
-    }
-    if (part.cols != parts[0].cols) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("PackLinear: a part has %d columns, the first one %d", part.cols, parts[0].cols));
-    }
-    if (const DTypeTraits& traits = Traits(part.dtype); part.cols % traits.block_elements != 0) {
-      return absl::InvalidArgumentError(absl::StrFormat("PackLinear: %d columns are no multiple of %s's block of %d",
-                                                        part.cols, traits.name, traits.block_elements));
-    }
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 PanelLayout::PanelLayout(DType type, int64_t n_inputs) : dtype(type), inputs(n_inputs) {
@@ -233,7 +215,7 @@ PanelLayout::PanelLayout(DType type, int64_t n_inputs) : dtype(type), inputs(n_i
 }
 
 absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(std::span<const TensorView> parts, OpContext& context) {
-  LUKV_RETURN_IF_ERROR(CheckParts(parts));
+  LUKV_RETURN_IF_ERROR(CheckLinearParts(parts));
   auto weight = std::make_unique<PackedLinear>();
   weight->in_features_ = parts[0].cols;
   int64_t n_panels = 0;

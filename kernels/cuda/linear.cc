@@ -4,8 +4,8 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "base/status_macros.h"
+#include "kernels/argument_checks.h"
 #include "kernels/cuda/status.h"
 #include "kernels/float16.h"
 
@@ -42,24 +42,6 @@ absl::Status UploadDense(Backend& backend, const TensorView& tensor, DType dtype
     }
     const size_t at = static_cast<size_t>(row) * cols * ElementBytes(dtype);
     LUKV_RETURN_IF_ERROR(backend.CopyToDevice(to + at, from, values.size() * ElementBytes(dtype)));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckParts(std::span<const TensorView> parts) {
-  if (parts.empty()) return absl::InvalidArgumentError("PackLinear: no parts");
-  for (const TensorView& part : parts) {
-    if (part.rows <= 0 || part.cols <= 0 || part.data == nullptr) {
-      return absl::InvalidArgumentError(absl::StrFormat("PackLinear: a part is empty (%d x %d)", part.rows, part.cols));
-    }
-    if (part.cols != parts[0].cols) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("PackLinear: a part has %d columns, the first one %d", part.cols, parts[0].cols));
-    }
-    if (const DTypeTraits& traits = Traits(part.dtype); part.cols % traits.block_elements != 0) {
-      return absl::InvalidArgumentError(absl::StrFormat("PackLinear: %d columns are no multiple of %s's block of %d",
-                                                        part.cols, traits.name, traits.block_elements));
-    }
   }
   return absl::OkStatus();
 }
@@ -114,7 +96,7 @@ void UnpackedWeights::Forget(const PackedLinear* weight) {
 absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(Backend& backend, std::span<const TensorView> parts,
                                                          DType activations,
                                                          const std::shared_ptr<UnpackedWeights>& unpacked) {
-  LUKV_RETURN_IF_ERROR(CheckParts(parts));
+  LUKV_RETURN_IF_ERROR(CheckLinearParts(parts));
   const bool quantised =
       std::all_of(parts.begin(), parts.end(), [](const TensorView& p) { return IsQuantised(p.dtype); });
   size_t bytes = 0;
@@ -145,7 +127,7 @@ absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(Backend& backend, std::
 
 absl::StatusOr<std::unique_ptr<EmbeddingWeight>> PackEmbedding(Backend& backend, const TensorView& table,
                                                                DType activations) {
-  LUKV_RETURN_IF_ERROR(CheckParts({&table, 1}));
+  LUKV_RETURN_IF_ERROR(CheckLinearParts({&table, 1}));
   const DType dtype = IsQuantised(table.dtype) ? table.dtype : activations;
   const size_t bytes = static_cast<size_t>(table.rows) * RowBytes(dtype, table.cols);
   LUKV_ASSIGN_OR_RETURN(DeviceBuffer buffer, backend.Allocate(bytes));

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 
 #include "base/check.h"
 #include "kernels/device.h"
 #include "kernels/float16.h"
+#include "tests/engine/test_backend.h"
 
 namespace lukv::conformance {
 namespace {
@@ -59,7 +59,7 @@ int32_t MaxEntries(const std::vector<std::vector<int32_t>>& kept, int32_t room) 
 const std::vector<BackendCase>& Backends() {
   static const auto* const available = [] {
     auto* list = new std::vector<BackendCase>;
-    if (const char* module = std::getenv("LUKV_CUDA_LIBRARY"); module != nullptr && *module != 0) {
+    if (TestDevice() == "cuda") {
       AddCuda("cuda_f32", DType::kF32, 4e-6, *list);
       AddCuda("cuda_bf16", DType::kBF16, 0x1p-8, *list);  // Results and dense weights are rounded to 8 bits.
     } else {
