@@ -8,8 +8,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "engine/evict/budget_curve.h"
 #include "engine/evict/eviction_plan.h"
+#include "engine/kv/context_cache.h"
 #include "engine/memory_plan.h"
 #include "engine/model/model_config.h"
 #include "engine/outbox.h"
@@ -26,8 +28,19 @@ struct EngineOptions {
   int32_t page_tokens = 64;         // Entries of one kv head per page.
   int32_t max_sequences = 64;       // Running at once.
   int32_t max_queued_requests = 1024;
-  int32_t max_context = 0;      // Tokens of prompt + output; 0: the model's context length.
-  int32_t prefill_chunk = 512;  // Tokens of a prefill unit.
+  int64_t max_queued_tokens = int64_t{1} << 24;             // Prompt tokens of all waiting requests.
+  absl::Duration queue_timeout = absl::InfiniteDuration();  // Who waited so long is refused.
+  absl::Duration priority_ageing = absl::Seconds(10);       // Waiting so long is worth one step of priority.
+  // What a step may take while sequences decode: prefill gets what decoding leaves of it. Zero: prefill gets as much
+  // time as decoding takes, less a tenth, so that tokens come at half their pace at worst.
+  absl::Duration max_step;
+  // Entries set aside for a sequence's output at its admission, and again whenever those are used up.
+  int32_t generation_reserve = 256;
+  absl::Duration slow_client_timeout = absl::Seconds(60);  // A consumer that takes nothing for so long is given up.
+  bool share_contexts = true;                              // False: nothing is kept for later requests.
+  double max_pinned_contexts = 0.5;                        // Share of the pages that pinned contexts may hold.
+  int32_t max_context = 0;                                 // Tokens of prompt + output; 0: the model's context length.
+  int32_t prefill_chunk = 512;                             // Tokens of a prefill unit.
   // Budget curves for LU-KV: a folder whose files must all be of this model, or else (if empty) a root that is searched
   // for a folder of this model. Both empty: none.
   std::string curves;
@@ -45,8 +58,10 @@ struct LayerEntries {
 
 // A consistent reading for metrics.
 struct EngineStats {
-  int32_t running = 0;  // Sequences admitted and not finished.
-  int32_t waiting = 0;  // Requests not admitted yet.
+  int32_t running = 0;         // Sequences admitted and not finished.
+  int32_t waiting = 0;         // Requests not admitted yet, or preempted.
+  int64_t waiting_tokens = 0;  // Of their prompts.
+  int32_t parked = 0;          // Sequences whose consumer is full.
   uint32_t pages_total = 0;
   uint32_t pages_used = 0;
   int64_t page_bytes = 0;
@@ -54,6 +69,15 @@ struct EngineStats {
   int64_t generated_tokens = 0;
   int64_t steps = 0;
   int64_t prefill_units = 0;
+  int64_t preemptions = 0;
+  int64_t cache_query_tokens = 0;  // Context tokens that were looked up, and that were found.
+  int64_t cache_hit_tokens = 0;
+  // Sequences that were admitted although a cache that keeps everything would have had no room for them.
+  int64_t admitted_by_eviction = 0;
+  int32_t contexts = 0;            // Kept for later requests,
+  uint32_t pages_contexts = 0;     // the pages they hold,
+  uint32_t pages_reclaimable = 0;  // and those of them that give way when running sequences need them.
+  int64_t step_failures = 0;
   int64_t kv_bytes_full = 0;  // Gauges over the running sequences.
   int64_t kv_bytes_resident = 0;
   std::vector<LayerEntries> layers;
@@ -72,8 +96,19 @@ struct ModelInfo {
   int32_t min_evicted_context = 0;
 };
 
-// Payload of a RESOURCE_EXHAUSTED status: the request is too large for this server, trying again does not help.
-inline constexpr char kNeverFits[] = "lukv/never-fits";
+// One live request, for people who look at a server.
+struct RequestRow {
+  std::string id;
+  std::string tenant;
+  std::string state;  // "waiting", "prefill", "decode", "parked" or "preempted"
+  int32_t priority = 0;
+  int32_t prompt_tokens = 0;
+  int32_t generated_tokens = 0;
+  int32_t samples = 0;
+  uint32_t pages = 0;
+  std::string policy;
+  absl::Time submitted;
+};
 
 // Handle of a submitted request.
 using Ticket = uint64_t;
@@ -87,8 +122,8 @@ class Engine {
   virtual ~Engine() = default;
 
   // Any thread; never waits for model work. The outbox gets every event of the request and at last one DoneEvent, also
-  // when the request is refused: RESOURCE_EXHAUSTED when the queue is full or the request can never fit (with sums
-  // and the payload kNeverFits).
+  // when the request is refused (engine/refusal.h): it can never fit, with the sums; the queue is full; it waited for
+  // too long; its deadline cannot be met any more.
   virtual Ticket Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) = 0;
 
   // Any thread; idempotent; unknown tickets are ignored. Pages are free within one step; DoneEvent is CANCELLED.
@@ -96,6 +131,10 @@ class Engine {
 
   // The consumer found a stop string: end this sample as kStop. Tokens after `tokens` are not counted.
   virtual void Finish(Ticket ticket, int32_t sample, int32_t tokens) = 0;
+
+  // Any thread. A shared context is not pinned any more, and gone as soon as nobody uses it. Whether it was there.
+  // Waits for the current step.
+  virtual bool ReleaseContext(const ContextKey& key) = 0;
 
   // Any thread. What `policy` keeps of a context of `context_tokens` >= 1: null if that is everything (the policy is
   // full, or the context shorter than min_evicted_context). INVALID_ARGUMENT: the policy cannot be honoured for this
@@ -106,6 +145,9 @@ class Engine {
   virtual const CurveSet& curves() const = 0;
 
   virtual EngineStats Stats() const = 0;
+  virtual std::vector<RequestRow> Requests() const = 0;
+  // How long the current step has been running; zero between steps.
+  virtual absl::Duration StepAge() const = 0;
   virtual const ModelInfo& info() const = 0;
 };
 

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "engine/evict/eviction_plan.h"
+#include "engine/refusal.h"
 
 namespace lukv {
 namespace {
@@ -19,9 +20,7 @@ bool Contains(const std::vector<TokenId>& ids, TokenId id) {
 }
 
 absl::Status NeverFits(const std::string& sums) {
-  absl::Status status = absl::ResourceExhaustedError(absl::StrCat("the request can never fit: ", sums));
-  status.SetPayload(kNeverFits, absl::Cord());
-  return status;
+  return Refused(Refusal::kNeverFits, absl::StrCat("the request can never fit: ", sums));
 }
 
 }  // namespace
@@ -83,8 +82,10 @@ Ticket EngineLoop::Submit(ValidRequest request, std::shared_ptr<Outbox> outbox) 
     ticket = mailbox_->next_ticket++;
     entry->ticket = ticket;
     if (refused.ok() && mailbox_->queued >= options_.max_queued_requests) {
-      refused = absl::ResourceExhaustedError(
-          absl::StrCat(mailbox_->queued, " requests are waiting, at most ", options_.max_queued_requests, " may"));
+      refused = Refused(
+          Refusal::kQueueFull,
+          absl::StrCat(mailbox_->queued, " requests are waiting, at most ", options_.max_queued_requests, " may"),
+          absl::Seconds(1));
     }
     if (refused.ok()) {
       ++mailbox_->queued;

@@ -47,6 +47,9 @@ class EngineLoop final : public Engine {
                                                                int32_t context_tokens) const override;
   const CurveSet& curves() const override { return parts_.curves; }
   EngineStats Stats() const override;
+  bool ReleaseContext(const ContextKey&) override { return false; }
+  std::vector<RequestRow> Requests() const override { return {}; }
+  absl::Duration StepAge() const override { return absl::ZeroDuration(); }
   const ModelInfo& info() const override { return info_; }
 
  private:

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,16 +31,31 @@ struct SamplingParams {
   uint64_t seed = 0;  // Sample i of a request draws from the stream (seed, i), whatever else runs beside it.
 };
 
+inline constexpr int32_t kMaxPriority = 100;
+
+struct SharedContextUse {
+  int32_t n_tokens = 0;                            // >= 1
+  absl::Time pinned_until = absl::InfinitePast();  // Until then it does not give way to others.
+};
+
 // How many values: REQUIRED relations are stated here, and hold: only the validator (server) makes a ValidRequest.
 struct ValidRequest {
   std::string id;               // Unique among live requests; for logs.
+  std::string tenant;           // Whose it is. Nothing that one tenant's requests leave behind is found by another's.
+  int32_t priority = 0;         // [-kMaxPriority, kMaxPriority]; higher goes first.
   std::vector<TokenId> prompt;  // >= 1 token, all in the vocabulary; prompt + max_tokens <= the context limit.
   // What is kept of the prompt's first plan->n_tokens() tokens, its context; the tokens behind them, the question, see
   // only that and are kept whole. Null: nothing is evicted. From Engine::MakePlan; n_tokens() <= prompt.size().
   std::shared_ptr<const EvictionPlan> plan;
+  // Set where the first n_tokens tokens are a context that other requests may bring, too: its compressed pages are kept
+  // for them, and are taken from an earlier request if they are there. n_tokens == plan->n_tokens() if there is a plan.
+  std::optional<SharedContextUse> shared_context;
+  // Not empty: goes on from where the tenant's last request of this conversation ended, if the prompt begins with that
+  // one's context and goes beyond it; and leaves its own end to the next one. REQUIRES: n == 1, no shared_context.
+  std::string conversation;
   SamplingParams sampling;
   int32_t n = 1;                  // Samples; >= 1.
-  int32_t max_tokens = 16;        // >= 1
+  int32_t max_tokens = 16;        // >= 1; 0: the prompt is a shared context alone, which is to be there afterwards.
   int32_t min_tokens = 0;         // <= max_tokens
   std::vector<TokenId> stop_ids;  // End the sample; the stop token itself is reported last.
   bool ignore_eos = false;        // Do not end at the model's end tokens.
@@ -80,8 +96,10 @@ struct Usage {
   std::vector<KeptTokens> kept;  // What each layer's heads kept of them; empty without a context.
   int64_t context_entries = 0;   // Those tokens in all layers and kv heads, and what was kept of them.
   int64_t kept_entries = 0;
+  int32_t cached_tokens = 0;  // Of the prompt, that were found in the cache and not computed.
+  int32_t preemptions = 0;
   int64_t kv_bytes_full = 0;      // What a cache that keeps every token in every head would hold at the end.
-  int64_t kv_bytes_resident = 0;  // Bytes of the pages held at the end, over all samples.
+  int64_t kv_bytes_resident = 0;  // Bytes of the pages held at the end, over all samples; shared ones counted once.
   // What eviction left for others. (Without eviction pages are rounded up and the difference is the other way.)
   int64_t kv_bytes_freed() const { return kv_bytes_full > kv_bytes_resident ? kv_bytes_full - kv_bytes_resident : 0; }
   absl::Duration queue;        // Submit -> admitted

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "engine/refusal.h"
 #include "server/grpc_status.h"
 #include "server/log.h"
 
@@ -14,9 +15,9 @@ namespace {
 // Room for what comes while a message is on its way. Small: a parked request loses nothing but its turn.
 constexpr size_t kOutboxEvents = 64;
 
-class Refusal final : public grpc::ServerWriteReactor<v1::GenerateResponse> {
+class RefusedCall final : public grpc::ServerWriteReactor<v1::GenerateResponse> {
  public:
-  explicit Refusal(const grpc::Status& status) { Finish(status); }
+  explicit RefusedCall(const grpc::Status& status) { Finish(status); }
   void OnDone() override { delete this; }
 };
 
@@ -27,7 +28,7 @@ bool Contains(const std::vector<TokenId>& ids, TokenId id) {
 }  // namespace
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* RefuseGenerate(const grpc::Status& status) {
-  return new Refusal(status);
+  return new RefusedCall(status);
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateCall::Start(const CallContext& context, GenerateInput input) {
@@ -202,8 +203,8 @@ void GenerateCall::Account(const DoneEvent& done, const absl::Status& status) {
   const absl::Duration total = absl::Now() - arrival_;
   if (status.ok()) {
     context_.metrics->OnRequestEnd(done.usage, policy_, total);
-  } else if (absl::IsResourceExhausted(status)) {
-    context_.metrics->OnRefused(status.GetPayload(kNeverFits).has_value() ? "never_fits" : "no_capacity");
+  } else if (const Refusal refusal = RefusalOf(status); refusal != Refusal::kNone) {
+    context_.metrics->OnRefused(RefusalName(refusal));
   } else if (unfinished > 0) {
     context_.metrics->OnSampleEnd(absl::IsInternal(status) ? Outcome::kError : Outcome::kAbort, unfinished);
   }

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "base/check.h"
-#include "engine/engine.h"
+#include "engine/refusal.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -13,21 +15,21 @@ namespace {
 
 constexpr char kDomain[] = "lukv";
 // A step of the engine is far shorter, a whole answer longer; one second keeps retries from piling up.
-constexpr int kRetrySeconds = 1;
+constexpr absl::Duration kRetryAfter = absl::Seconds(1);
 // Details travel as metadata, of which many clients accept 8 KiB.
 constexpr size_t kMaxViolations = 16;
 
-bool NeverFits(const absl::Status& status) { return status.GetPayload(kNeverFits).has_value(); }
-
-std::string_view DefaultReason(const absl::Status& status) {
-  if (NeverFits(status)) return "NEVER_FITS";
+std::string DefaultReason(const absl::Status& status) {
+  if (const Refusal refusal = RefusalOf(status); refusal != Refusal::kNone) {
+    return absl::AsciiStrToUpper(std::string(RefusalName(refusal)));
+  }
   switch (status.code()) {
     case absl::StatusCode::kInvalidArgument:
       return "INVALID_REQUEST";
     case absl::StatusCode::kAlreadyExists:
       return "DUPLICATE_REQUEST_ID";
     case absl::StatusCode::kResourceExhausted:
-      return "NO_CAPACITY";
+      return "RESOURCE_EXHAUSTED";
     case absl::StatusCode::kUnavailable:
       return "UNAVAILABLE";
     case absl::StatusCode::kDeadlineExceeded:
@@ -62,9 +64,12 @@ grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view reason) {
   const auto code = static_cast<grpc::StatusCode>(status.code());
   const std::string message(status.message());
   google::rpc::Status proto = WithErrorInfo(code, message, reason);
-  if ((code == grpc::RESOURCE_EXHAUSTED && !NeverFits(status)) || code == grpc::UNAVAILABLE) {
+  if (code == grpc::RESOURCE_EXHAUSTED || code == grpc::UNAVAILABLE) {
+    const absl::Duration told = RetryAfter(status);
+    const absl::Duration delay = told > absl::ZeroDuration() ? told : kRetryAfter;
     google::rpc::RetryInfo retry;
-    retry.mutable_retry_delay()->set_seconds(kRetrySeconds);
+    retry.mutable_retry_delay()->set_seconds(delay / absl::Seconds(1));
+    retry.mutable_retry_delay()->set_nanos(static_cast<int32_t>(delay % absl::Seconds(1) / absl::Nanoseconds(1)));
     proto.add_details()->PackFrom(retry);
   }
   return grpc::Status(code, message, proto.SerializeAsString());

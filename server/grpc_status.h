@@ -16,7 +16,8 @@ struct FieldViolation {
   std::string description;  // "got 1.5; allowed is (0, 1]"
 };
 
-// ErrorInfo's reason follows from the code; RESOURCE_EXHAUSTED (unless kNeverFits) and UNAVAILABLE get a RetryInfo.
+// ErrorInfo's reason is the refusal's (engine/refusal.h) or follows from the code; RESOURCE_EXHAUSTED and UNAVAILABLE
+// get a RetryInfo.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 // With another reason than the code's own: UNAVAILABLE may be MODEL_LOADING or SHUTTING_DOWN.
 grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view reason);

@@ -54,6 +54,7 @@ std::vector<TokenId> Context(const v1::GenerateRequest& request, const RequestLi
                          limits, checker);
     case v1::GenerateRequest::kContextTokenIds:
       return CheckedIds("context_token_ids.ids", request.context_token_ids(), limits, checker);
+    case v1::GenerateRequest::kContextId:
     case v1::GenerateRequest::CONTEXT_NOT_SET:
       break;
   }

@@ -124,7 +124,7 @@ TEST(Limits, RefusesWhatTheQueueCannotHold) {
   while (server.Metric("vllm:num_requests_waiting") != 1) continue;
   const Read third = ReadAll(*stub, Long(10));
   EXPECT_EQ(third.status.error_code(), grpc::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(ReasonOf(third.status), "NO_CAPACITY");
+  EXPECT_EQ(ReasonOf(third.status), "QUEUE_FULL");
   EXPECT_TRUE(SaysWhenToRetry(third.status));
   for (const auto& context : contexts) context->TryCancel();
 }
@@ -133,7 +133,7 @@ TEST(Limits, RefusesWhatNeverFits) {
   const ServerProcess server({"--kv-memory", "4MiB"});  // 256 pages; 100 tokens need 180.
   const auto stub = v1::Inference::NewStub(NewChannel(server.address()));
   const Read read = ReadAll(*stub, Long(1000));
-  EXPECT_EQ(read.status.error_code(), grpc::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(read.status.error_code(), grpc::INVALID_ARGUMENT);
   EXPECT_EQ(ReasonOf(read.status), "NEVER_FITS");
   EXPECT_FALSE(SaysWhenToRetry(read.status));
   EXPECT_TRUE(ReadAll(*stub, Long(100)).status.ok());

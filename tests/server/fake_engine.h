@@ -37,6 +37,9 @@ class FakeEngine final : public Engine {
   }
   const CurveSet& curves() const override { return curves_; }
   EngineStats Stats() const override;
+  bool ReleaseContext(const ContextKey&) override { return false; }
+  std::vector<RequestRow> Requests() const override { return {}; }
+  absl::Duration StepAge() const override { return absl::ZeroDuration(); }
   const ModelInfo& info() const override { return info_; }
 
   // Tokens are made only while the gate is open (the default).

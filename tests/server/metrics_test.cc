@@ -20,6 +20,9 @@ class StillEngine final : public Engine {
     return nullptr;
   }
   const CurveSet& curves() const override { return curves_; }
+  bool ReleaseContext(const ContextKey&) override { return false; }
+  std::vector<RequestRow> Requests() const override { return {}; }
+  absl::Duration StepAge() const override { return absl::ZeroDuration(); }
   EngineStats Stats() const override { return stats_; }
   const ModelInfo& info() const override { return info_; }
 

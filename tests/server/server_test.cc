@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "engine/refusal.h"
 #include "tests/server/test_server.h"
 
 namespace lukv {
@@ -138,11 +139,11 @@ TEST(Generate, RefusesBadRequestsWithDetails) {
 
 TEST(Generate, PassesTheEnginesRefusalOn) {
   TestServer server(Says({'a'}));
-  server.engine().RefuseNext(absl::ResourceExhaustedError("7 requests are waiting"));
+  server.engine().RefuseNext(Refused(Refusal::kQueueFull, "7 requests are waiting"));
   const Read read = ReadAll(*server.Stub(), TextRequest("hi", 1));
   EXPECT_EQ(read.status.error_code(), grpc::RESOURCE_EXHAUSTED);
   EXPECT_EQ(read.status.error_message(), "7 requests are waiting");
-  EXPECT_EQ(ReasonOf(read.status), "NO_CAPACITY");
+  EXPECT_EQ(ReasonOf(read.status), "QUEUE_FULL");
   EXPECT_TRUE(SaysWhenToRetry(read.status));
 }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/engine.h"
+#include "engine/refusal.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "tests/server/fake_engine.h"
@@ -257,7 +258,7 @@ TEST_F(ValidateTest, Detokenize) {
 }
 
 TEST(GrpcStatus, CarriesCodeReasonAndRetry) {
-  const grpc::Status status = ToGrpcStatus(absl::ResourceExhaustedError("full"));
+  const grpc::Status status = ToGrpcStatus(Refused(Refusal::kQueueFull, "full", absl::Milliseconds(2500)));
   EXPECT_EQ(status.error_code(), grpc::RESOURCE_EXHAUSTED);
   google::rpc::Status details;
   ASSERT_TRUE(details.ParseFromString(status.error_details()));
@@ -266,19 +267,20 @@ TEST(GrpcStatus, CarriesCodeReasonAndRetry) {
   ASSERT_EQ(details.details_size(), 2);
   google::rpc::ErrorInfo info;
   ASSERT_TRUE(details.details(0).UnpackTo(&info));
-  EXPECT_EQ(info.reason(), "NO_CAPACITY");
+  EXPECT_EQ(info.reason(), "QUEUE_FULL");
   EXPECT_EQ(info.domain(), "lukv");
   google::rpc::RetryInfo retry;
   ASSERT_TRUE(details.details(1).UnpackTo(&retry));
-  EXPECT_GT(retry.retry_delay().seconds(), 0);
+  EXPECT_EQ(retry.retry_delay().seconds(), 2);
+  EXPECT_EQ(retry.retry_delay().nanos(), 500000000);
   EXPECT_TRUE(ToGrpcStatus(absl::OkStatus()).ok());
 }
 
 TEST(GrpcStatus, AsksNobodyToRetryWhatNeverFits) {
-  absl::Status never = absl::ResourceExhaustedError("too large");
-  never.SetPayload(kNeverFits, absl::Cord());
+  const grpc::Status status = ToGrpcStatus(Refused(Refusal::kNeverFits, "too large"));
+  EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT);
   google::rpc::Status details;
-  ASSERT_TRUE(details.ParseFromString(ToGrpcStatus(never).error_details()));
+  ASSERT_TRUE(details.ParseFromString(status.error_details()));
   ASSERT_EQ(details.details_size(), 1);
   google::rpc::ErrorInfo info;
   ASSERT_TRUE(details.details(0).UnpackTo(&info));
