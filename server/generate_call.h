@@ -138,10 +138,10 @@ class GenerateReactor : public grpc::ServerWriteReactor<Message>, public Generat
   void OnDone() final { HandleDone(); }
 
  protected:
-  size_t MessageCount() const final { return messages_.size(); }
-  void PopMessage() final { messages_.pop_front(); }
-  void StartWriteMessage() final { this->StartWrite(&messages_.front()); }
-  void FinishCall(const grpc::Status& status) final {
+  size_t MessageCount() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) final { return messages_.size(); }
+  void PopMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) final { messages_.pop_front(); }
+  void StartWriteMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) final { this->StartWrite(&messages_.front()); }
+  void FinishCall(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) final {
     if (messages_.empty()) {
       this->Finish(status);
     } else {

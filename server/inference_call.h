@@ -3,6 +3,7 @@
 
 #include <string_view>
 
+#include "absl/base/thread_annotations.h"
 #include "lukv/v1/inference.pb.h"
 #include "server/generate_call.h"
 
@@ -14,9 +15,9 @@ class InferenceCall final : public GenerateReactor<v1::GenerateResponse> {
   using GenerateReactor::GenerateReactor;
 
  private:
-  void WriteToken(const TokenEvent& event, std::string_view text) override;
-  void WriteSampleEnd(const SampleEnd& end, std::string_view rest) override;
-  absl::Status WriteEnd(const absl::Status& status, const Usage& usage) override;
+  void WriteToken(const TokenEvent& event, std::string_view text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) override;
+  void WriteSampleEnd(const SampleEnd& end, std::string_view rest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) override;
+  absl::Status WriteEnd(const absl::Status& status, const Usage& usage) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) override;
 
   v1::GenerateResponse& OpenMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   v1::Delta& DeltaOf(int32_t sample) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

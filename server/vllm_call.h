@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "server/generate_call.h"
 #include "vllm_engine.pb.h"
 
@@ -17,9 +18,9 @@ class VllmCall final : public GenerateReactor<vllm::grpc::engine::GenerateRespon
   VllmCall(const CallContext& context, bool stream) : GenerateReactor(context), stream_(stream) {}
 
  private:
-  void WriteToken(const TokenEvent& event, std::string_view text) override;
-  void WriteSampleEnd(const SampleEnd& end, std::string_view rest) override;
-  absl::Status WriteEnd(const absl::Status& status, const Usage& usage) override;
+  void WriteToken(const TokenEvent& event, std::string_view text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) override;
+  void WriteSampleEnd(const SampleEnd& end, std::string_view rest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) override;
+  absl::Status WriteEnd(const absl::Status& status, const Usage& usage) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) override;
 
   vllm::grpc::engine::GenerateComplete& CompleteOf(int32_t sample) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   vllm::grpc::engine::GenerateStreamChunk& ChunkOf(int32_t sample) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
