@@ -80,30 +80,31 @@ void InferenceService::AbortAll() {
   registry_.AbortAll(absl::UnavailableError("the server shuts down and the drain timeout has passed"));
 }
 
-grpc::Status InferenceService::Admit() const {
-  switch (state_.load()) {
-    case State::kLoading:
-      return ToGrpcStatus(absl::UnavailableError("the model is being loaded"), "MODEL_LOADING");
-    case State::kServing:
-      return grpc::Status::OK;
-    case State::kClosed:
-      return ToGrpcStatus(absl::UnavailableError("the server is shutting down"), "SHUTTING_DOWN");
+grpc::Status InferenceService::Admit(const grpc::CallbackServerContext& context, Caller& caller) const {
+  // First: who has no key learns nothing.
+  if (grpc::Status status = gate_->Enter(context, caller); !status.ok()) {
+    metrics_->OnRefused("unauthenticated");
+    return status;
   }
-  return grpc::Status::OK;
+  const State state = state_.load();
+  if (state == State::kServing) return grpc::Status::OK;
+  metrics_->OnRefused("unavailable");
+  return state == State::kLoading
+             ? ToGrpcStatus(absl::UnavailableError("the model is being loaded"), "MODEL_LOADING")
+             : ToGrpcStatus(absl::UnavailableError("the server is shutting down"), "SHUTTING_DOWN");
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* context,
                                                                            const v1::GenerateRequest* request) {
-  if (grpc::Status status = Admit(); !status.ok()) {
-    metrics_->OnRefused("unavailable");
-    return RefuseGenerate(status);
-  }
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return RefuseGenerate(status);
   auto input = ValidateGenerate(*request, limits_, absl::StrCat("lukv-", next_id_++));
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
     metrics_->OnRefused("invalid_request");
     return RefuseGenerate(BadRequestStatus(*violations));
   }
   auto& valid = std::get<GenerateInput>(input);
+  valid.request.tenant = caller.tenant;
   valid.request.deadline = absl::FromChrono(context->deadline());
   const CallContext call{.engine = model_.engine.get(),
                          .tokenizer = model_.tokenizer.get(),
@@ -116,7 +117,8 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
-  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
   auto ids = ValidateTokenize(*request, limits_);
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&ids)) {
     return Reply(context, BadRequestStatus(*violations));
@@ -129,7 +131,8 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
-  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
   auto ids = ValidateDetokenize(*request, limits_);
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&ids)) {
     return Reply(context, BadRequestStatus(*violations));
@@ -141,7 +144,8 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* context,
                                                      const v1::GetModelRequest* /*request*/,
                                                      v1::GetModelResponse* response) {
-  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
   const ModelInfo& info = model_.engine->info();
   const Tokenizer& tokenizer = *model_.tokenizer;
   response->set_name(model_.name);

@@ -11,6 +11,7 @@
 #include "lukv/v1/inference.grpc.pb.h"
 #include "server/call_registry.h"
 #include "server/executor.h"
+#include "server/gate.h"
 #include "server/metrics.h"
 #include "server/served_model.h"
 #include "server/validate.h"
@@ -20,8 +21,8 @@ namespace lukv {
 // Answers UNAVAILABLE until Serve() is called and again after Close().
 class InferenceService final : public v1::Inference::CallbackService {
  public:
-  // `metrics` must outlive the service.
-  explicit InferenceService(Metrics* metrics) : metrics_(metrics) {}
+  // Both must outlive the service.
+  InferenceService(Metrics* metrics, const Gate* gate) : metrics_(metrics), gate_(gate) {}
   // REQUIRES: no call is running.
   ~InferenceService() override;
 
@@ -46,10 +47,11 @@ class InferenceService final : public v1::Inference::CallbackService {
  private:
   enum class State : uint8_t { kLoading, kServing, kClosed };
 
-  // OK while calls are taken.
-  grpc::Status Admit() const;
+  // OK for a caller with a key that counts, if keys are asked for, and while calls are taken.
+  grpc::Status Admit(const grpc::CallbackServerContext& context, Caller& caller) const;
 
   Metrics* const metrics_;
+  const Gate* const gate_;
   // model_, limits_ and executor_ are written once, before state_ becomes kServing.
   std::atomic<State> state_ = State::kLoading;
   ServedModel model_;

@@ -17,7 +17,7 @@ TestServer::TestServer(FakeEngine::Script script) : TestServer(std::move(script)
 
 TestServer::TestServer(FakeEngine::Script script, Options options) : script_(std::move(script)) {
   InitLog(LogLevel::kOff);
-  NetworkOptions network;
+  NetworkOptions network = options.network;
   network.listen = "127.0.0.1:0";
   network.metrics_listen = options.metrics ? "127.0.0.1:0" : "";
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(network, "fake-model");

@@ -22,6 +22,8 @@ class TestServer {
   struct Options {
     bool loading = false;  // Do not serve yet.
     bool metrics = false;  // The HTTP server takes 2 s to stop.
+    // All but the addresses of calls and metrics, which are free ports of loopback.
+    NetworkOptions network = {};
   };
 
   // Listens on loopback.

@@ -1,0 +1,20 @@
+#include "server/health.h"
+
+namespace lukv {
+namespace {
+
+constexpr const char* kServiceNames[] = {"lukv.v1.Inference"};
+
+}  // namespace
+
+void Health::SetAlive(bool alive) {
+  for (grpc::HealthCheckServiceInterface* service : services_) service->SetServingStatus("", alive);
+}
+
+void Health::SetReady(bool ready) {
+  for (grpc::HealthCheckServiceInterface* service : services_) {
+    for (const char* name : kServiceNames) service->SetServingStatus(name, ready);
+  }
+}
+
+}  // namespace lukv
