@@ -60,4 +60,13 @@ absl::Status WriteWholeFile(const std::string& path, std::string_view contents) 
   return absl::Status(status.code(), absl::StrCat(path, ": cannot write", status.message()));
 }
 
+FileStamp StampOf(const std::string& path) {
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0) return {};
+  return {.device = info.st_dev,
+          .inode = info.st_ino,
+          .bytes = info.st_size,
+          .modified_ns = info.st_mtim.tv_sec * int64_t{1'000'000'000} + info.st_mtim.tv_nsec};
+}
+
 }  // namespace lukv

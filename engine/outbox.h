@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -26,7 +27,8 @@ using Event = std::variant<TokenEvent, FinishEvent, DoneEvent>;
 // A bounded queue with one producer (the engine) and one consumer. Any thread may call any method.
 class Outbox {
  public:
-  // `on_ready` runs on the producer's thread after a push into an EMPTY box, outside the lock; it must be quick, must
+  // `on_ready` runs on the producer's thread after a push into an EMPTY box or of the last event, outside the lock; it
+  // must be quick, must
   // not call back into the engine and must stay callable until the Outbox is gone. `on_space` runs on the consumer's
   // thread, outside the lock, after the first Take that follows a refusal by HasSpace(); the engine sets it. It may
   // run after the producer has pushed its last event: what it captures must outlive the Outbox (a shared_ptr). Either
@@ -41,6 +43,8 @@ class Outbox {
   bool HasSpace(size_t events);
   void SetOnSpace(std::function<void()> on_space);
 
+  // Consumer: the status of the DoneEvent if that is among what was not taken yet.
+  std::optional<absl::Status> Ended() const;
   // Consumer: all that is there, possibly nothing.
   std::vector<Event> Take();
   // Consumer: waits for at least one event or the deadline (empty result).

@@ -11,26 +11,22 @@
 #include "base/settings.h"
 #include "engine/engine.h"
 #include "kernels/device.h"
+#include "server/network_options.h"
 
 namespace lukv {
 
 inline constexpr char kAutoEviction[] = "auto";
 inline constexpr char kAutoPolicy[] = "lukv+expected_attention@0.8";
 
+// What a server sets where the engine would wait for ever.
+inline constexpr absl::Duration kQueueTimeout = absl::Minutes(10);
+
+enum class LogFormat : uint8_t { kText, kJson };
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError, kOff };
 
 struct ModelOptions {
   std::string path;  // A GGUF file or a Hugging Face folder.
   std::string name;  // What clients and metrics see; "": from the path.
-};
-
-struct NetworkOptions {
-  std::string listen = "127.0.0.1:50051";         // host:port or unix:PATH; port 0 lets the system choose.
-  std::string metrics_listen = "127.0.0.1:9400";  // host:port; "": no metrics.
-  bool insecure_listen_anywhere = false;          // Plaintext beyond loopback.
-  int64_t max_message_bytes = int64_t{256} << 20;
-  absl::Duration drain_timeout = absl::Seconds(30);
-  std::string ready_file;  // "": none.
 };
 
 // What becomes of the contexts of requests that do not say it themselves.
@@ -45,8 +41,9 @@ struct ServerConfig {
   ModelOptions model;
   DeviceOptions device;
   NetworkOptions network;
-  EngineOptions engine;
+  EngineOptions engine = {.queue_timeout = kQueueTimeout};
   EvictionOptions eviction;
+  LogFormat log_format = LogFormat::kText;
   LogLevel log_level = LogLevel::kInfo;
 
   // INVALID_ARGUMENT with the flag, what it got and what is allowed.
@@ -55,8 +52,5 @@ struct ServerConfig {
 
 // Settings come from the command line, LUKV_* variables and a file (base/settings.h). The result is validated.
 std::variant<ServerConfig, ExitRequest> ParseServerConfig(int argc, const char* const* argv);
-
-// Whether only this machine can reach the address: 127.0.0.0/8, ::1, localhost, unix sockets.
-bool IsLoopback(const std::string& address);
 
 }  // namespace lukv

@@ -7,10 +7,11 @@
 
 namespace lukv {
 
-grpc::ServerUnaryReactor* CreateContextCall::Start(const ContextCallParts& parts, ContextInput input,
+grpc::ServerUnaryReactor* CreateContextCall::Start(const ContextCallParts& parts, ContextInput input, KeyUse key,
                                                    v1::CreateContextResponse* response) {
   auto call = std::make_shared<CreateContextCall>(parts, response);
   call->self_ = call;
+  call->key_ = std::move(key);
   call->request_id_ = input.request.id;
   call->context_id_ = input.context_id;
   call->tenant_ = input.request.tenant;

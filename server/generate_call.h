@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "engine/engine.h"
+#include "server/call_origin.h"
 #include "server/call_registry.h"
 #include "server/executor.h"
 #include "server/metrics.h"
@@ -53,7 +54,7 @@ class GenerateCall : public AbortableCall, public std::enable_shared_from_this<G
   explicit GenerateCall(const CallContext& context) : context_(context) {}
 
   // Registers and submits. Not OK: it did neither, and the call is to end with this. Once.
-  grpc::Status Start(GenerateInput input);
+  grpc::Status Start(GenerateInput input, CallOrigin origin);
   void Abort(const absl::Status& status) final;
 
  protected:
@@ -93,7 +94,7 @@ class GenerateCall : public AbortableCall, public std::enable_shared_from_this<G
     int32_t arrived = 0;  // Tokens of the events that are being turned into messages.
   };
 
-  void Submit(GenerateInput input);
+  void Submit(GenerateInput input, CallOrigin origin);
   void Pump();
   void Consume(std::vector<Event> events) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnToken(const TokenEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -105,6 +106,7 @@ class GenerateCall : public AbortableCall, public std::enable_shared_from_this<G
 
   const CallContext context_;
   const absl::Time arrival_ = absl::Now();
+  CallOrigin origin_ ABSL_GUARDED_BY(mutex_);
   // Written before the call is known to other threads.
   std::string tenant_;
   std::string id_;
@@ -166,9 +168,9 @@ grpc::ServerWriteReactor<Message>* RefuseCall(const grpc::Status& status) {
 // The reactor to give to gRPC for a call of a protocol's class.
 template <typename Call, typename... Arguments>
 grpc::ServerWriteReactor<typename Call::Response>* StartCall(const CallContext& context, GenerateInput input,
-                                                             Arguments... arguments) {
+                                                             CallOrigin origin, Arguments... arguments) {
   auto call = std::make_shared<Call>(context, arguments...);
-  const grpc::Status started = call->Start(std::move(input));
+  const grpc::Status started = call->Start(std::move(input), std::move(origin));
   return started.ok() ? call.get() : RefuseCall<typename Call::Response>(started);
 }
 

@@ -26,12 +26,14 @@ std::string DefaultReason(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kInvalidArgument:
       return "INVALID_REQUEST";
+    case absl::StatusCode::kUnauthenticated:
+      return "UNAUTHENTICATED";
     case absl::StatusCode::kAlreadyExists:
       return "DUPLICATE_REQUEST_ID";
     case absl::StatusCode::kResourceExhausted:
       return "RESOURCE_EXHAUSTED";
     case absl::StatusCode::kUnavailable:
-      return "UNAVAILABLE";
+      return "SHUTTING_DOWN";
     case absl::StatusCode::kDeadlineExceeded:
       return "DEADLINE_EXCEEDED";
     case absl::StatusCode::kCancelled:

@@ -19,7 +19,7 @@ struct FieldViolation {
 // ErrorInfo's reason is the refusal's (engine/refusal.h) or follows from the code; RESOURCE_EXHAUSTED and UNAVAILABLE
 // get a RetryInfo.
 grpc::Status ToGrpcStatus(const absl::Status& status);
-// With another reason than the code's own: UNAVAILABLE may be MODEL_LOADING or SHUTTING_DOWN.
+// With another reason than the code's own: UNAVAILABLE is SHUTTING_DOWN if nothing else is said.
 grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view reason);
 
 // INVALID_ARGUMENT whose message is the first violation and whose details have all (the first 16, to fit into

@@ -87,7 +87,18 @@ void InferenceService::AbortAll() {
   registry_.AbortAll(absl::UnavailableError("the server shuts down and the drain timeout has passed"));
 }
 
-grpc::Status InferenceService::Admit() const {
+grpc::Status InferenceService::Admit(const grpc::CallbackServerContext& context, Caller& caller) const {
+  // First: who has no key learns nothing.
+  if (grpc::Status status = gate_->Enter(context, caller); !status.ok()) {
+    metrics_->OnRefused("unauthenticated");
+    return status;
+  }
+  grpc::Status open = Open();
+  if (!open.ok()) metrics_->OnRefused("unavailable");
+  return open;
+}
+
+grpc::Status InferenceService::Open() const {
   switch (state_.load()) {
     case State::kLoading:
       return ToGrpcStatus(absl::UnavailableError("the model is being loaded"), "MODEL_LOADING");
@@ -112,13 +123,11 @@ std::string InferenceService::NextRequestId() { return absl::StrCat("lukv-", nex
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* context,
                                                                            const v1::GenerateRequest* request) {
   using Response = v1::GenerateResponse;
-  if (grpc::Status status = Admit(); !status.ok()) {
-    metrics_->OnRefused("unavailable");
-    return RefuseCall<Response>(status);
-  }
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return RefuseCall<Response>(status);
   std::shared_ptr<const StoredContext> stored;
   if (request->context_case() == v1::GenerateRequest::kContextId) {
-    stored = contexts_.Find("", request->context_id());
+    stored = contexts_.Find(caller.tenant, request->context_id());
     if (stored == nullptr) {
       metrics_->OnRefused("no_context");
       return RefuseCall<Response>(NoContext(request->context_id()));
@@ -132,20 +141,35 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
     return RefuseCall<Response>(BadRequestStatus(*violations));
   }
   auto& valid = std::get<GenerateInput>(input);
+  valid.request.tenant = caller.tenant;
   valid.request.deadline = absl::FromChrono(context->deadline());
-  return StartCall<InferenceCall>(Calls(), std::move(valid));
+  CallOrigin origin;
+  const auto tokens = static_cast<int64_t>(valid.request.prompt.size());
+  if (grpc::Status status = MakeOrigin(*context, caller, tokens, origin); !status.ok()) {
+    metrics_->OnRefused("key_limit");
+    return RefuseCall<Response>(status);
+  }
+  return StartCall<InferenceCall>(Calls(), std::move(valid), std::move(origin));
 }
 
 grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerContext* context,
                                                           const v1::CreateContextRequest* request,
                                                           v1::CreateContextResponse* response) {
-  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
   auto input = ValidateCreateContext(*request, limits_, absl::StrCat("lukv-context-", next_id_++));
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
     metrics_->OnRefused("invalid_request");
     return Reply(context, BadRequestStatus(*violations));
   }
   auto& valid = std::get<ContextInput>(input);
+  valid.request.tenant = caller.tenant;
+  CallOrigin origin;
+  const auto tokens = static_cast<int64_t>(valid.request.prompt.size());
+  if (grpc::Status status = MakeOrigin(*context, caller, tokens, origin); !status.ok()) {
+    metrics_->OnRefused("key_limit");
+    return Reply(context, status);
+  }
   valid.request.deadline = absl::FromChrono(context->deadline());
   const EvictionPlan* plan = valid.request.plan.get();
   const absl::Status reserved = contexts_.Reserve(
@@ -158,14 +182,15 @@ grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerCo
   if (!reserved.ok()) return Reply(context, ToGrpcStatus(reserved, "DUPLICATE_CONTEXT_ID"));
   const ContextCallParts parts{
       .engine = model_.engine.get(), .executor = executor_.get(), .registry = &registry_, .directory = &contexts_};
-  return CreateContextCall::Start(parts, std::move(valid), response);
+  return CreateContextCall::Start(parts, std::move(valid), std::move(origin.key), response);
 }
 
 grpc::ServerUnaryReactor* InferenceService::DeleteContext(grpc::CallbackServerContext* context,
                                                           const v1::DeleteContextRequest* request,
                                                           v1::DeleteContextResponse* /*response*/) {
-  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
-  const std::shared_ptr<const StoredContext> removed = contexts_.Remove("", request->context_id());
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
+  const std::shared_ptr<const StoredContext> removed = contexts_.Remove(caller.tenant, request->context_id());
   if (removed == nullptr) return Reply(context, NoContext(request->context_id()));
   // Whether its pages are there still is the engine's business.
   model_.engine->ReleaseContext(removed->key);
@@ -175,7 +200,8 @@ grpc::ServerUnaryReactor* InferenceService::DeleteContext(grpc::CallbackServerCo
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
-  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
   auto ids = ValidateTokenize(*request, limits_);
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&ids)) {
     return Reply(context, BadRequestStatus(*violations));
@@ -188,7 +214,8 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
-  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
   auto ids = ValidateDetokenize(*request, limits_);
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&ids)) {
     return Reply(context, BadRequestStatus(*violations));
@@ -200,7 +227,8 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* context,
                                                      const v1::GetModelRequest* /*request*/,
                                                      v1::GetModelResponse* response) {
-  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
   const ModelInfo& info = model_.engine->info();
   const Tokenizer& tokenizer = *model_.tokenizer;
   response->set_name(model_.name);

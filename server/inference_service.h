@@ -13,6 +13,7 @@
 #include "server/call_registry.h"
 #include "server/context_directory.h"
 #include "server/executor.h"
+#include "server/gate.h"
 #include "server/generate_call.h"
 #include "server/metrics.h"
 #include "server/served_model.h"
@@ -23,8 +24,8 @@ namespace lukv {
 // Answers UNAVAILABLE until Serve() is called and again after Close().
 class InferenceService final : public v1::Inference::CallbackService {
  public:
-  // `metrics` must outlive the service.
-  explicit InferenceService(Metrics* metrics) : metrics_(metrics) {}
+  // Both must outlive the service.
+  InferenceService(Metrics* metrics, const Gate* gate) : metrics_(metrics), gate_(gate) {}
   // REQUIRES: no call is running.
   ~InferenceService() override;
 
@@ -33,10 +34,13 @@ class InferenceService final : public v1::Inference::CallbackService {
 
   // Takes no more calls.
   void Close();
+
   // For the other protocols on the same server, whose calls run beside these.
+  // OK for a caller with a key that counts, if keys are asked for, and while calls are taken.
+  grpc::Status Admit(const grpc::CallbackServerContext& context, Caller& caller) const;
   // OK while calls are taken.
-  grpc::Status Admit() const;
-  // REQUIRES: Admit() was OK once.
+  grpc::Status Open() const;
+  // REQUIRES: Open() was OK once.
   const ServedModel& model() const { return model_; }
   const RequestLimits& limits() const { return limits_; }
   CallContext Calls();
@@ -65,6 +69,7 @@ class InferenceService final : public v1::Inference::CallbackService {
   enum class State : uint8_t { kLoading, kServing, kClosed };
 
   Metrics* const metrics_;
+  const Gate* const gate_;
   // model_, limits_ and executor_ are written once, before state_ becomes kServing.
   std::atomic<State> state_ = State::kLoading;
   ServedModel model_;

@@ -20,12 +20,25 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
+std::string Addresses(const NetworkOptions& options, const Server& server) {
+  std::string text = absl::StrCat("listening on ", server.address());
+  if (options.tls.on()) absl::StrAppend(&text, options.tls.client_ca.empty() ? " (TLS)" : " (mutual TLS)");
+  if (!server.plaintext_address().empty()) absl::StrAppend(&text, ", ", server.plaintext_address(), " (plaintext)");
+  if (!options.api_keys.empty()) {
+    absl::StrAppend(&text, options.keys_exempt_plaintext ? " for who has a key or no TLS" : " for who has a key");
+  }
+  if (!server.health_address().empty()) absl::StrAppend(&text, ", health on ", server.health_address());
+  if (!server.metrics_address().empty()) {
+    absl::StrAppend(&text, ", metrics on http://", server.metrics_address(), "/metrics");
+  }
+  return text;
+}
+
 int Run(const ServerConfig& config) {
-  InitLog(config.log_level);
+  InitLog(config.log_level, config.log_format);
   StopSignals signals;
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(config.network, config.model.name);
   if (!server.ok()) return Fail(server.status());
-  const std::string& metrics = (*server)->metrics_address();
   // At debug: a model that cannot be served is to give one line, the reason.
   LogDebug(absl::StrCat("listening on ", (*server)->address(), "; loading ", config.model.path));
   const absl::Time start = absl::Now();
@@ -41,10 +54,9 @@ int Run(const ServerConfig& config) {
                        absl::FormatDuration(absl::Trunc(absl::Now() - start, absl::Milliseconds(1))), ") on ",
                        info.device, "; context ", info.max_context, " tokens, KV cache ", stats.pages_total,
                        " pages of ", stats.page_bytes, " bytes; eviction ", policy));
-  LogInfo(absl::StrCat("listening on ", (*server)->address(),
-                       metrics.empty() ? "" : absl::StrCat(", metrics on http://", metrics, "/metrics")));
+  LogInfo(Addresses(config.network, **server));
   if (!config.network.ready_file.empty()) {
-    const absl::Status written = WriteReadyFile(config.network.ready_file, (*server)->address(), metrics);
+    const absl::Status written = WriteReadyFile(config.network.ready_file, **server);
     if (!written.ok()) return Fail(written);
   }
   signals.Wait();

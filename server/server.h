@@ -13,14 +13,19 @@ namespace lukv {
 
 class Server {
  public:
-  // Listens at once: health answers while the model is still being loaded. UNAVAILABLE: an address cannot be used.
+  // Listens at once: health answers while the model is still being loaded. UNAVAILABLE: an address cannot be used;
+  // another error: a file of keys or certificates cannot.
   static absl::StatusOr<std::unique_ptr<Server>> Listen(const NetworkOptions& options, const std::string& model_name);
   // Ends what still runs.
   ~Server();
 
   // With the ports that were taken.
   const std::string& address() const;
-  const std::string& metrics_address() const;  // "": none.
+  const std::string& plaintext_address() const;  // "": none, as for those below.
+  const std::string& health_address() const;
+  const std::string& metrics_address() const;
+  // Open connections by TCP, for metrics.
+  int32_t connections() const;
 
   // Once: from now on the model is served.
   void Serve(ServedModel model);

@@ -106,17 +106,15 @@ void VllmService::Close() {
   MutexLock lock(&mutex_);
   closed_ = true;
   // OnDone needs the lock, so none of them goes away here.
-  for (Subscription* subscription : subscriptions_) subscription->End(inference_.Admit());
+  for (Subscription* subscription : subscriptions_) subscription->End(inference_.Open());
 }
 
 grpc::ServerWriteReactor<pb::GenerateResponse>* VllmService::Generate(grpc::CallbackServerContext* context,
                                                                       const pb::GenerateRequest* request) {
   using Response = pb::GenerateResponse;
   last_receive_ = absl::ToUnixMicros(absl::Now());
-  if (grpc::Status status = inference_.Admit(); !status.ok()) {
-    metrics_.OnRefused("unavailable");
-    return RefuseCall<Response>(status);
-  }
+  Caller caller;
+  if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return RefuseCall<Response>(status);
   if (const absl::Status supported = CheckSupported(*request); !supported.ok()) {
     metrics_.OnRefused("unsupported");
     return RefuseCall<Response>(ToGrpcStatus(supported));
@@ -130,7 +128,14 @@ grpc::ServerWriteReactor<pb::GenerateResponse>* VllmService::Generate(grpc::Call
   }
   auto& valid = std::get<GenerateInput>(input);
   valid.request.deadline = absl::FromChrono(context->deadline());
-  return StartCall<VllmCall>(inference_.Calls(), std::move(valid), request->stream());
+  valid.request.tenant = caller.tenant;
+  CallOrigin origin;
+  const auto tokens = static_cast<int64_t>(valid.request.prompt.size());
+  if (grpc::Status status = MakeOrigin(*context, caller, tokens, origin); !status.ok()) {
+    metrics_.OnRefused("key_limit");
+    return RefuseCall<Response>(status);
+  }
+  return StartCall<VllmCall>(inference_.Calls(), std::move(valid), std::move(origin), request->stream());
 }
 
 grpc::ServerUnaryReactor* VllmService::Embed(grpc::CallbackServerContext* context, const pb::EmbedRequest* /*request*/,
@@ -159,7 +164,8 @@ grpc::ServerUnaryReactor* VllmService::StopProfile(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* VllmService::HealthCheck(grpc::CallbackServerContext* context,
                                                    const pb::HealthCheckRequest* /*request*/,
                                                    pb::HealthCheckResponse* response) {
-  const grpc::Status status = inference_.Admit();
+  Caller caller;
+  const grpc::Status status = inference_.Admit(*context, caller);
   response->set_healthy(status.ok());
   response->set_message("serving");
   return Reply(context, status);
@@ -167,8 +173,10 @@ grpc::ServerUnaryReactor* VllmService::HealthCheck(grpc::CallbackServerContext* 
 
 grpc::ServerUnaryReactor* VllmService::Abort(grpc::CallbackServerContext* context, const pb::AbortRequest* request,
                                              pb::AbortResponse* /*response*/) {
+  Caller caller;
+  if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return Reply(context, status);
   for (const std::string& id : request->request_ids()) {
-    inference_.registry().Abort(/*tenant=*/"", id, absl::CancelledError("aborted"));
+    inference_.registry().Abort(caller.tenant, id, absl::CancelledError("aborted"));
   }
   return Reply(context, grpc::Status::OK);
 }
@@ -176,7 +184,8 @@ grpc::ServerUnaryReactor* VllmService::Abort(grpc::CallbackServerContext* contex
 grpc::ServerUnaryReactor* VllmService::GetModelInfo(grpc::CallbackServerContext* context,
                                                     const pb::GetModelInfoRequest* /*request*/,
                                                     pb::GetModelInfoResponse* response) {
-  if (grpc::Status status = inference_.Admit(); !status.ok()) return Reply(context, status);
+  Caller caller;
+  if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return Reply(context, status);
   const ServedModel& model = inference_.model();
   const ModelInfo& info = model.engine->info();
   const Tokenizer& tokenizer = *model.tokenizer;
@@ -197,7 +206,8 @@ grpc::ServerUnaryReactor* VllmService::GetModelInfo(grpc::CallbackServerContext*
 grpc::ServerUnaryReactor* VllmService::GetServerInfo(grpc::CallbackServerContext* context,
                                                      const pb::GetServerInfoRequest* /*request*/,
                                                      pb::GetServerInfoResponse* response) {
-  if (grpc::Status status = inference_.Admit(); !status.ok()) return Reply(context, status);
+  Caller caller;
+  if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return Reply(context, status);
   const ServedModel& model = inference_.model();
   const EngineStats stats = model.engine->Stats();
   response->set_active_requests(static_cast<uint32_t>(stats.running + stats.waiting));
@@ -213,7 +223,8 @@ grpc::ServerUnaryReactor* VllmService::GetServerInfo(grpc::CallbackServerContext
 
 grpc::ServerUnaryReactor* VllmService::GetLoads(grpc::CallbackServerContext* context,
                                                 const pb::GetLoadsRequest* request, pb::GetLoadsResponse* response) {
-  if (grpc::Status status = inference_.Admit(); !status.ok()) return Reply(context, status);
+  Caller caller;
+  if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return Reply(context, status);
   const ServedModel& model = inference_.model();
   const EngineStats stats = model.engine->Stats();
   const absl::Time now = absl::Now();
@@ -222,7 +233,7 @@ grpc::ServerUnaryReactor* VllmService::GetLoads(grpc::CallbackServerContext* con
   response->set_dp_rank_count(1);
   if (request->has_dp_rank() && request->dp_rank() != 0) return Reply(context, grpc::Status::OK);
   const auto part = [](double of, double whole) { return whole > 0 ? of / whole : 0; };
-  const int64_t in_use = int64_t{stats.pages_used} - stats.pages_reclaimable;
+  const int64_t in_use = int64_t{stats.pages_used};
   const auto tokens = [&](int64_t pages) {
     const int64_t per_token = model.engine->info().kv_bytes_per_token;
     return per_token > 0 ? static_cast<int32_t>(pages * stats.page_bytes / per_token) : 0;
@@ -244,22 +255,24 @@ grpc::ServerUnaryReactor* VllmService::GetLoads(grpc::CallbackServerContext* con
 }
 
 grpc::ServerWriteReactor<common::GetTokenizerChunk>* VllmService::GetTokenizer(
-    grpc::CallbackServerContext* /*context*/, const common::GetTokenizerRequest* /*request*/) {
+    grpc::CallbackServerContext* context, const common::GetTokenizerRequest* /*request*/) {
   using Chunk = common::GetTokenizerChunk;
-  if (grpc::Status status = inference_.Admit(); !status.ok()) return RefuseCall<Chunk>(status);
+  Caller caller;
+  if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return RefuseCall<Chunk>(status);
   const absl::StatusOr<std::string>& zip = inference_.model().tokenizer_zip;
   if (!zip.ok()) return RefuseCall<Chunk>(ToGrpcStatus(zip.status()));
   return new TokenizerStream(*zip);
 }
 
 grpc::ServerWriteReactor<common::KvEventBatch>* VllmService::SubscribeKvEvents(
-    grpc::CallbackServerContext* /*context*/, const common::SubscribeKvEventsRequest* /*request*/) {
+    grpc::CallbackServerContext* context, const common::SubscribeKvEventsRequest* /*request*/) {
   using Batch = common::KvEventBatch;
-  if (grpc::Status status = inference_.Admit(); !status.ok()) return RefuseCall<Batch>(status);
+  Caller caller;
+  if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return RefuseCall<Batch>(status);
   auto* subscription = new Subscription(this);
   MutexLock lock(&mutex_);
   subscriptions_.insert(subscription);
-  if (closed_) subscription->End(inference_.Admit());
+  if (closed_) subscription->End(inference_.Open());
   return subscription;
 }
 

@@ -26,6 +26,18 @@ TEST(Outbox, KeepsOrderAndWakesOnceUntilTaken) {
   EXPECT_EQ(ready, 2);
 }
 
+TEST(Outbox, WakesAgainForTheLastEvent) {
+  int ready = 0;
+  Outbox box(8, [&] { ++ready; });
+  box.Push(Token(1));
+  EXPECT_EQ(box.Ended(), std::nullopt);
+  box.Push(DoneEvent{.status = absl::AbortedError("slow")});
+  EXPECT_EQ(ready, 2);
+  EXPECT_EQ(box.Ended(), absl::AbortedError("slow"));
+  EXPECT_EQ(box.Take().size(), 2u);
+  EXPECT_EQ(box.Ended(), std::nullopt);
+}
+
 TEST(Outbox, CountsSpaceAgainstTheCapacity) {
   Outbox box(3, nullptr);
   box.Push(Token(1));

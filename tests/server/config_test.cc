@@ -59,7 +59,12 @@ TEST_F(ConfigTest, HasDefaults) {
   EXPECT_EQ(config.network.listen, "127.0.0.1:50051");
   EXPECT_EQ(config.network.metrics_listen, "127.0.0.1:9400");
   EXPECT_EQ(config.network.drain_timeout, absl::Seconds(30));
-  EXPECT_EQ(config.network.max_message_bytes, 256 << 20);
+  EXPECT_EQ(config.network.limits.max_message_bytes, 256 << 20);
+  EXPECT_EQ(config.engine.queue_timeout, absl::Minutes(10));
+  EXPECT_EQ(config.engine.max_step, absl::ZeroDuration());
+  EXPECT_TRUE(config.engine.share_contexts);
+  EXPECT_FALSE(config.network.tls.on());
+  EXPECT_EQ(config.network.watchdog, absl::Seconds(120));
   EXPECT_EQ(config.engine.kv_memory_bytes, 0);
   EXPECT_EQ(config.device.device, "auto");
   EXPECT_EQ(config.engine.kv_dtype, DType::kBF16);
@@ -127,7 +132,7 @@ TEST_F(ConfigTest, TakesFlags) {
   EXPECT_EQ(config.device.cpu.compute, CpuCompute::kF32);
   EXPECT_EQ(config.engine.max_sequences, 5);
   EXPECT_EQ(config.network.drain_timeout, absl::Seconds(90));
-  EXPECT_EQ(config.network.max_message_bytes, 1 << 20);
+  EXPECT_EQ(config.network.limits.max_message_bytes, 1 << 20);
   EXPECT_EQ(config.log_level, LogLevel::kError);
   EXPECT_EQ(config.engine.page_tokens, 16);
   EXPECT_EQ(config.engine.prefill_chunk, 128);
@@ -138,6 +143,87 @@ TEST_F(ConfigTest, TakesFlags) {
   EXPECT_EQ(config.eviction.tail, 33);
   EXPECT_EQ(config.eviction.chat_tail, 44);
   EXPECT_EQ(config.engine.min_evicted_context, 55);
+}
+
+TEST_F(ConfigTest, TakesFlagsOfProtection) {
+  const NetworkOptions network = Config({"--model",
+                                         "m",
+                                         "--listen",
+                                         "0.0.0.0:443",
+                                         "--plaintext-listen",
+                                         "127.0.0.1:1",
+                                         "--health-listen",
+                                         "127.0.0.1:2",
+                                         "--tls-cert",
+                                         "c",
+                                         "--tls-key",
+                                         "k",
+                                         "--tls-client-ca",
+                                         "a",
+                                         "--api-keys",
+                                         "f",
+                                         "--keys-exempt-plaintext",
+                                         "--max-metadata-size",
+                                         "32KiB",
+                                         "--max-connections",
+                                         "3",
+                                         "--max-streams-per-connection",
+                                         "4",
+                                         "--min-ping-interval",
+                                         "5s",
+                                         "--handshake-timeout",
+                                         "6",
+                                         "--max-connection-idle",
+                                         "7m",
+                                         "--max-connection-age",
+                                         "8h",
+                                         "--watchdog",
+                                         "0"})
+                                     .network;
+  EXPECT_EQ(network.listen, "0.0.0.0:443");
+  EXPECT_EQ(network.plaintext_listen, "127.0.0.1:1");
+  EXPECT_EQ(network.health_listen, "127.0.0.1:2");
+  EXPECT_EQ(network.tls.cert, "c");
+  EXPECT_EQ(network.tls.key, "k");
+  EXPECT_EQ(network.tls.client_ca, "a");
+  EXPECT_EQ(network.api_keys, "f");
+  EXPECT_TRUE(network.keys_exempt_plaintext);
+  EXPECT_EQ(network.limits.max_metadata_bytes, 32 << 10);
+  EXPECT_EQ(network.limits.max_connections, 3);
+  EXPECT_EQ(network.limits.max_streams, 4);
+  EXPECT_EQ(network.limits.min_ping_interval, absl::Seconds(5));
+  EXPECT_EQ(network.limits.handshake_timeout, absl::Seconds(6));
+  EXPECT_EQ(network.limits.max_connection_idle, absl::Minutes(7));
+  EXPECT_EQ(network.limits.max_connection_age, absl::Hours(8));
+  EXPECT_EQ(network.watchdog, absl::ZeroDuration());
+}
+
+TEST_F(ConfigTest, TakesFlagsOfTheQueue) {
+  const EngineOptions engine =
+      Config({"--model", "m", "--max-queued-tokens", "7", "--queue-timeout", "90s", "--priority-ageing", "500ms",
+              "--max-step-ms", "2.5", "--generation-reserve", "8", "--slow-client-timeout", "5s", "--share-contexts",
+              "false", "--max-pinned-contexts", "0.25"})
+          .engine;
+  EXPECT_EQ(engine.max_queued_tokens, 7);
+  EXPECT_EQ(engine.queue_timeout, absl::Seconds(90));
+  EXPECT_EQ(engine.priority_ageing, absl::Milliseconds(500));
+  EXPECT_EQ(engine.max_step, absl::Microseconds(2500));
+  EXPECT_EQ(engine.generation_reserve, 8);
+  EXPECT_EQ(engine.slow_client_timeout, absl::Seconds(5));
+  EXPECT_FALSE(engine.share_contexts);
+  EXPECT_EQ(engine.max_pinned_contexts, 0.25);
+  EXPECT_EQ(Config({"--model", "m", "--queue-timeout", "0"}).engine.queue_timeout, absl::InfiniteDuration());
+}
+
+TEST_F(ConfigTest, FilesAndVariablesSetDurationsAndSizesToo) {
+  const std::string file =
+      File("model = \"m\"\nwatchdog = \"9s\"\nmax-metadata-size = \"8KiB\"\nqueue-timeout = \"1s\"\n");
+  setenv("LUKV_QUEUE_TIMEOUT", "2s", 1);
+  const ServerConfig config = Config({"--config", file});
+  unsetenv("LUKV_QUEUE_TIMEOUT");
+  EXPECT_EQ(config.network.watchdog, absl::Seconds(9));
+  EXPECT_EQ(config.network.limits.max_metadata_bytes, 8 << 10);
+  EXPECT_EQ(config.engine.queue_timeout, absl::Seconds(2));
 }
 
 TEST_F(ConfigTest, FlagBeatsVariableBeatsFileBeatsDefault) {
@@ -162,6 +248,23 @@ TEST_F(ConfigTest, RefusesPlaintextBeyondLoopbackUnlessAllowed) {
             "0.0.0.0:1");
   setenv("LUKV_INSECURE_LISTEN_ANYWHERE", "true", 1);
   EXPECT_EQ(Config({"--model", "m", "--listen", "0.0.0.0:1"}).network.listen, "0.0.0.0:1");
+}
+
+TEST_F(ConfigTest, TlsAndProbesGoBeyondLoopbackWithLessThanPlaintext) {
+  const std::vector<std::string> tls = {"--model", "m", "--tls-cert", "c", "--tls-key", "k"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), tls.begin(), tls.end());
+    return more;
+  };
+  EXPECT_EQ(Config(with({"--listen", "0.0.0.0:1"})).network.listen, "0.0.0.0:1");
+  EXPECT_THAT(ExitOf(with({"--plaintext-listen", "0.0.0.0:1"})).text,
+              AllOf(HasSubstr("--plaintext-listen"), HasSubstr("--insecure-listen-anywhere")));
+  Config(with({"--plaintext-listen", "0.0.0.0:1", "--insecure-listen-anywhere"}));
+  for (const char* flag : {"--health-listen", "--metrics-listen"}) {
+    EXPECT_THAT(ExitOf(with({flag, "0.0.0.0:1"})).text, AllOf(HasSubstr(flag), HasSubstr("--probes-listen-anywhere")));
+    Config(with({flag, "0.0.0.0:1", "--probes-listen-anywhere"}));
+  }
+  EXPECT_EQ(ExitOf({"--model", "m", "--listen", "0.0.0.0:1", "--probes-listen-anywhere"}).code, 2);
 }
 
 TEST_F(ConfigTest, KnowsLoopback) {
@@ -214,6 +317,26 @@ INSTANTIATE_TEST_SUITE_P(
                     WrongCase{"NoPort", {"--model", "m", "--listen", "127.0.0.1"}, "--listen"},
                     WrongCase{"PortTooHigh", {"--model", "m", "--listen", "127.0.0.1:65536"}, "--listen"},
                     WrongCase{"TinyMessages", {"--model", "m", "--max-message-size", "1"}, "--max-message-size"},
+                    WrongCase{"TlsWithoutKey", {"--model", "m", "--tls-cert", "c"}, "--tls-key"},
+                    WrongCase{"ClientsWithoutTls", {"--model", "m", "--tls-client-ca", "c"}, "--tls-client-ca"},
+                    WrongCase{"ExemptWithoutKeys", {"--model", "m", "--keys-exempt-plaintext"}, "--api-keys"},
+                    WrongCase{"TinyMetadata", {"--model", "m", "--max-metadata-size", "1"}, "--max-metadata-size"},
+                    WrongCase{"HugeMetadata", {"--model", "m", "--max-metadata-size", "9EB"}, "--max-metadata-size"},
+                    WrongCase{"NoConnections", {"--model", "m", "--max-connections", "0"}, "--max-connections"},
+                    WrongCase{"NoStreams", {"--model", "m", "--max-streams-per-connection", "0"}, "--max-streams"},
+                    WrongCase{"NoHandshake", {"--model", "m", "--handshake-timeout", "0"}, "--handshake-timeout"},
+                    WrongCase{
+                        "IdleTooLong", {"--model", "m", "--max-connection-idle", "1000h"}, "--max-connection-idle"},
+                    WrongCase{"NegativeWatchdog", {"--model", "m", "--watchdog=-1s"}, "--watchdog"},
+                    WrongCase{"BadHealth", {"--model", "m", "--health-listen", "nowhere"}, "--health-listen"},
+                    WrongCase{"NoQueuedTokens", {"--model", "m", "--max-queued-tokens", "0"}, "--max-queued-tokens"},
+                    WrongCase{"NegativeQueue", {"--model", "m", "--queue-timeout=-1s"}, "--queue-timeout"},
+                    WrongCase{"NoAgeing", {"--model", "m", "--priority-ageing", "0"}, "--priority-ageing"},
+                    WrongCase{"NegativeStep", {"--model", "m", "--max-step-ms=-1"}, "--max-step-ms"},
+                    WrongCase{"NoReserve", {"--model", "m", "--generation-reserve", "0"}, "--generation-reserve"},
+                    WrongCase{"NoPatience", {"--model", "m", "--slow-client-timeout", "0"}, "--slow-client-timeout"},
+                    WrongCase{"NoBool", {"--model", "m", "--share-contexts", "perhaps"}, "--share-contexts"},
+                    WrongCase{"AllPinned", {"--model", "m", "--max-pinned-contexts", "1.5"}, "--max-pinned-contexts"},
                     WrongCase{"NoConfigFile", {"--config", "/does/not/exist"}, "/does/not/exist"},
                     WrongCase{"UnknownPolicy", {"--model", "m", "--eviction", "h2o@0.8"}, "--eviction"},
                     WrongCase{"NoTail", {"--model", "m", "--tail", "0"}, "--tail"},

@@ -1,6 +1,7 @@
 // An engine without a model: follows the contract of engine.h, threads and outbox included, and says what a test wants.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -40,13 +41,15 @@ class FakeEngine final : public Engine {
   EngineStats Stats() const override;
   bool ReleaseContext(const ContextKey&) override { return false; }
   std::vector<RequestRow> Requests() const override { return {}; }
-  absl::Duration StepAge() const override { return absl::ZeroDuration(); }
+  absl::Duration StepAge() const override { return absl::Nanoseconds(step_age_ns_.load()); }
   const ModelInfo& info() const override { return info_; }
 
   // What Stats() says beside what the running requests are.
   void SetStats(EngineStats stats);
   // Tokens are made only while the gate is open (the default).
   void SetGate(bool open);
+  // What StepAge() says.
+  void SetStepAge(absl::Duration age) { step_age_ns_ = absl::ToInt64Nanoseconds(age); }
   // The next Submit is refused with this.
   void RefuseNext(absl::Status status);
   // Waits until so many tokens have been made or all requests are parked behind full outboxes. Whether the latter.
@@ -77,6 +80,7 @@ class FakeEngine final : public Engine {
   const Script script_;
   ModelInfo info_;
   const CurveSet curves_;
+  std::atomic<int64_t> step_age_ns_ = 0;
   mutable Mutex mutex_;
   std::map<Ticket, Request> requests_ ABSL_GUARDED_BY(mutex_);
   Ticket next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;

@@ -14,14 +14,18 @@ namespace {
 using grpc::health::v1::HealthCheckResponse;
 using testing::HasSubstr;
 
-HealthCheckResponse::ServingStatus HealthOf(const TestServer& server, const std::string& service) {
+HealthCheckResponse::ServingStatus HealthAt(const std::string& address, const std::string& service) {
   grpc::ClientContext context;
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
   HealthCheckResponse response;
-  const auto stub = grpc::health::v1::Health::NewStub(server.Channel());
+  const auto stub = grpc::health::v1::Health::NewStub(NewChannel(address));
   EXPECT_TRUE(stub->Check(&context, request, &response).ok());
   return response.status();
+}
+
+HealthCheckResponse::ServingStatus HealthOf(TestServer& server, const std::string& service) {
+  return HealthAt(server.server().address(), service);
 }
 
 constexpr char kService[] = "lukv.v1.Inference";
@@ -79,6 +83,8 @@ TEST(ServerLife, DrainEndsWhatIsNotDoneInTime) {
   const grpc::Status status = reader->Finish();
   EXPECT_EQ(status.error_code(), grpc::UNAVAILABLE);
   EXPECT_THAT(status.error_message(), HasSubstr("drain timeout"));
+  EXPECT_EQ(ReasonOf(status), "SHUTTING_DOWN");
+  EXPECT_TRUE(SaysWhenToRetry(status));
   drain.join();
 }
 
@@ -97,6 +103,35 @@ TEST(ServerLife, DrainDoesNotWaitForAClientThatDoesNotRead) {
   v1::GenerateResponse message;
   while (reader->Read(&message)) continue;
   EXPECT_FALSE(reader->Finish().ok());
+}
+
+TEST(ServerLife, HealthHasAnAddressOfItsOwn) {
+  NetworkOptions network;
+  network.health_listen = "127.0.0.1:0";
+  TestServer server(Says({'a'}), {.loading = true, .network = network});
+  const std::string address = server.server().health_address();
+  EXPECT_NE(address, server.server().address());
+  EXPECT_EQ(HealthAt(address, ""), HealthCheckResponse::SERVING);
+  EXPECT_EQ(HealthAt(address, kService), HealthCheckResponse::NOT_SERVING);
+  server.Serve();
+  EXPECT_EQ(HealthAt(address, kService), HealthCheckResponse::SERVING);
+  EXPECT_EQ(HealthOf(server, kService), HealthCheckResponse::SERVING);
+  const Read read = ReadAll(*v1::Inference::NewStub(NewChannel(address)), TextRequest("hi", 1));
+  EXPECT_EQ(read.status.error_code(), grpc::UNIMPLEMENTED);
+  server.server().Drain(absl::ZeroDuration());
+  EXPECT_EQ(HealthAt(address, kService), HealthCheckResponse::NOT_SERVING);
+}
+
+TEST(ServerLife, AStuckStepIsNoLife) {
+  NetworkOptions network;
+  network.watchdog = absl::Milliseconds(20);
+  TestServer server(Says({'a'}), {.network = network});
+  EXPECT_EQ(HealthOf(server, ""), HealthCheckResponse::SERVING);
+  server.engine().SetStepAge(absl::Milliseconds(21));
+  while (HealthOf(server, "") == HealthCheckResponse::SERVING) std::this_thread::yield();
+  EXPECT_EQ(HealthOf(server, kService), HealthCheckResponse::SERVING) << "it may move again";
+  server.engine().SetStepAge(absl::Milliseconds(20));
+  while (HealthOf(server, "") != HealthCheckResponse::SERVING) std::this_thread::yield();
 }
 
 TEST(ServerLife, ATakenPortIsAnError) {

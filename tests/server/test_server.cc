@@ -19,8 +19,8 @@ std::string TestServer::TokenizerZip() { return std::string(300'000, 'z') + std:
 
 TestServer::TestServer(FakeEngine::Script script, Options options)
     : script_(std::move(script)), has_tokenizer_zip_(options.tokenizer_zip) {
-  InitLog(LogLevel::kOff);
-  NetworkOptions network;
+  InitLog(LogLevel::kOff, LogFormat::kText);
+  NetworkOptions network = options.network;
   network.listen = "127.0.0.1:0";
   network.metrics_listen = options.metrics ? "127.0.0.1:0" : "";
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(network, "fake-model");

@@ -23,6 +23,8 @@ class TestServer {
     bool loading = false;  // Do not serve yet.
     bool metrics = false;  // The HTTP server takes 2 s to stop.
     bool tokenizer_zip = true;
+    // All but the addresses of calls and metrics, which are free ports of loopback.
+    NetworkOptions network = {};
   };
 
   // Any bytes, of several messages.
