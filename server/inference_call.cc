@@ -62,6 +62,8 @@ absl::Status InferenceCall::WriteEnd(const absl::Status& status, const Usage& us
   }
   out.set_eviction_seconds(absl::ToDoubleSeconds(usage.eviction));
   out.set_kv_bytes_freed(usage.kv_bytes_freed());
+  out.set_cached_tokens(usage.cached_tokens);
+  out.set_preemptions(usage.preemptions);
   return status;
 }
 
