@@ -37,6 +37,8 @@ void CreateContextCall::Submit(ContextInput input) {
   };
   outbox_ = std::make_shared<Outbox>(1, std::move(on_ready));
   ticket_ = parts_.engine->Submit(std::move(input.request), outbox_);
+  // The registry knew the call before it had a ticket.
+  if (!abort_status_.ok()) parts_.engine->Cancel(ticket_);
 }
 
 void CreateContextCall::OnEvents() {

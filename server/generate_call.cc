@@ -89,7 +89,7 @@ void GenerateCall::DropMessages() {
   while (MessageCount() > 0) PopMessage();
 }
 
-void GenerateCall::Consume(std::vector<Event> events) {
+void GenerateCall::Consume(const std::vector<Event>& events) {
   for (const Event& event : events) {
     if (const auto* token = std::get_if<TokenEvent>(&event)) {
       OnToken(*token);

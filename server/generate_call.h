@@ -96,7 +96,7 @@ class GenerateCall : public AbortableCall, public std::enable_shared_from_this<G
 
   void Submit(GenerateInput input, CallOrigin origin);
   void Pump();
-  void Consume(std::vector<Event> events) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Consume(const std::vector<Event>& events) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnToken(const TokenEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnFinish(const FinishEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnEnd(const DoneEvent& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

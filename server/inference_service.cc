@@ -157,7 +157,9 @@ grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerCo
                                                           v1::CreateContextResponse* response) {
   Caller caller;
   if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
-  auto input = ValidateCreateContext(*request, limits_, absl::StrCat("lukv-context-", next_id_++));
+  auto input = WithEvictionOf(*context, limits_, [&](const RequestLimits& limits) {
+    return ValidateCreateContext(*request, limits, absl::StrCat("lukv-context-", next_id_++));
+  });
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
     metrics_->OnRefused("invalid_request");
     return Reply(context, BadRequestStatus(*violations));

@@ -276,6 +276,13 @@ TEST(Eviction, WrongMetadataAreRefused) {
   twice.AddMetadata("x-lukv-eviction", "full");
   const lukv::Read read = ReadAll(*server.Stub(), TextRequest("hi", 1), twice);
   EXPECT_THAT(ViolatedFields(read.status), ElementsAre("x-lukv-eviction"));
+  grpc::ClientContext context;
+  context.AddMetadata("x-lukv-eviction", "nonsense");
+  v1::CreateContextRequest request;
+  request.set_context_text("some words");
+  v1::CreateContextResponse response;
+  EXPECT_THAT(ViolatedFields(server.Stub()->CreateContext(&context, request, &response)),
+              ElementsAre("x-lukv-eviction"));
 }
 
 // Waits until the engine has so many requests.
