@@ -102,10 +102,7 @@ std::string Client::CheckRefused(const absl::Status& status, absl::Time now) con
     case Refusal::kDeadline:
       return planned_.deadline < absl::InfiniteDuration() ? "" : wrong;
     case Refusal::kPinnedFull:
-      return planned_.request.shared_context.has_value() &&
-                     planned_.request.shared_context->pinned_until > absl::InfinitePast()
-                 ? ""
-                 : wrong;
+      return planned_.request.max_tokens == 0 ? "" : wrong;
     default:
       return wrong;
   }

@@ -46,6 +46,7 @@ void Print(const SimulationCounts& counts, double seconds) {
 }
 
 int Run(const Command& command) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::signal(SIGABRT, OnAbort);
   const auto start = std::chrono::steady_clock::now();
   SimulationCounts total;

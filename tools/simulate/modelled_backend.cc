@@ -282,6 +282,17 @@ absl::Status ModelledBackend::DoCompact(const CompactArgs& args) {
   return absl::OkStatus();
 }
 
+absl::Status ModelledBackend::DoCopyPages(const CopyPagesArgs& args) {
+  LUKV_RETURN_IF_ERROR(Begin(CostOf(args)));
+  const size_t bytes =
+      2 * static_cast<size_t>(args.pages.page_tokens) * modelled::KvRowBytes(args.pages.dtype, args.pages.head_dim);
+  std::byte* const base = static_cast<std::byte*>(args.pages.base);
+  for (int64_t i = 0; i < args.n_copies; ++i) {
+    std::memcpy(base + args.copies[i].to * bytes, base + args.copies[i].from * bytes, bytes);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ModelledBackend::DoSiluMul(const SiluMulArgs& args) {
   LUKV_RETURN_IF_ERROR(Begin(CostOf(args)));
   for (int64_t row = 0; row < args.out.rows; ++row) SetRow(args.out, row, Mix(RowHash(args.gate_up, row), kSilu));

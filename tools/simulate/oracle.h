@@ -28,19 +28,14 @@ class Oracle {
   // For requests of the scenario's server.
   explicit Oracle(const Scenario& scenario);
 
-  // Nothing is left of an earlier request.
-  SampleTokens Alone(const PlannedRequest& planned);
-  // Of `last`, which goes on from the turns before it. REQUIRES: the scenario's server keeps contexts.
-  SampleTokens Conversation(const std::vector<PastTurn>& turns, const PlannedRequest& last);
+  // Of a request that goes on from the turns before it, if there are any; whatever else was asked leaves it untouched.
+  SampleTokens Alone(const std::vector<PastTurn>& before, const PlannedRequest& planned);
 
  private:
-  static SampleTokens Run(SimulatedServer& server, Ticket ticket, const PastTurn& turn,
-                          const std::string& conversation);
+  SampleTokens Run(Ticket ticket, const PastTurn& turn, const std::string& tenant);
 
   VirtualClock clock_;
-  std::unique_ptr<SimulatedServer> server_;  // That keeps nothing.
-  VirtualClock keeping_clock_;
-  std::unique_ptr<SimulatedServer> keeping_;  // For conversations.
+  std::unique_ptr<SimulatedServer> server_;
   Ticket last_ticket_ = 0;
 };
 

@@ -20,6 +20,8 @@ namespace {
 
 // Steps between two looks at all that is more than a few numbers.
 constexpr int64_t kFullCheckEvery = 16;
+// Steps without a token or an end; a prompt takes some.
+constexpr int64_t kMostVainSteps = 3000;
 // Calls that run nothing, at one and the same moment.
 constexpr int kMostIdleCalls = 1000;
 
@@ -65,10 +67,11 @@ class Simulation {
   void ReadReady();
   void Read(Ticket ticket);
   void OnEnd(Client& client);
-  void Compare(const Client& client, const std::vector<PastTurn>* turns);
+  void Compare(const Client& client, const std::vector<PastTurn>& turns);
   bool Advance();
 
   void CheckStep();
+  void CheckProgress();
   void CheckRows();
   void CheckOrder();
   void CheckIdle();
@@ -89,6 +92,8 @@ class Simulation {
   std::map<std::string, std::vector<PastTurn>> conversations_;
   std::vector<ContextKey> pinned_;
   int idle_calls_ = 0;
+  int64_t progress_ = 0;       // Tokens that came and requests that ended,
+  int64_t progress_step_ = 0;  // and the step that brought the last of them.
   // Of this server.
   std::vector<Stay> stays_;
   int64_t received_ = 0;
@@ -162,7 +167,8 @@ void Simulation::Submit(PlannedRequest planned) {
     request.plan = *std::move(plan);
   }
   request.deadline = clock_.Now() + planned.deadline;
-  if (request.shared_context.has_value() && request.shared_context->pinned_until > absl::InfinitePast()) {
+  if (request.max_tokens == 0) {
+    request.shared_context->pinned_until = clock_.Now() + planned.pinned;
     pinned_.push_back(KeyOf(planned));
   }
   if (planned.cancel < absl::InfiniteDuration()) {
@@ -245,7 +251,7 @@ void Simulation::OnEnd(Client& client) {
                       .ended = client.submitted() + usage.queue,
                       .shares = request.shared_context.has_value()});
   }
-  if (request.conversation.empty()) return Compare(client, nullptr);
+  if (request.conversation.empty()) return Compare(client, {});
 
   std::vector<PastTurn>& turns = conversations_[request.conversation];
   if (usage.cached_tokens == 0) {
@@ -254,7 +260,7 @@ void Simulation::OnEnd(Client& client) {
     ++result_.counts.continued;
     if (turns.empty()) return Fail(absl::StrCat("request ", client.ticket(), " goes on from a turn that never was"));
   }
-  Compare(client, turns.empty() ? nullptr : &turns);
+  Compare(client, turns);
   if (!client.ok()) return;
   const std::vector<TokenId> counted = client.counted();
   turns.push_back({.planned = client.planned(),
@@ -268,10 +274,9 @@ void Simulation::OnEnd(Client& client) {
   At(clock_.Now() + workload_.ThinkingTime(), [this, planned = *std::move(next)] { Submit(planned); });
 }
 
-void Simulation::Compare(const Client& client, const std::vector<PastTurn>* turns) {
+void Simulation::Compare(const Client& client, const std::vector<PastTurn>& turns) {
   if (client.received() == 0 || !draws_.Chance(options_.compared)) return;
-  const SampleTokens alone =
-      turns == nullptr ? oracle_->Alone(client.planned()) : oracle_->Conversation(*turns, client.planned());
+  const SampleTokens alone = oracle_->Alone(turns, client.planned());
   ++result_.counts.compared;
   for (size_t sample = 0; sample < alone.size(); ++sample) {
     const std::vector<TokenId>& tokens = client.tokens()[sample];
@@ -297,6 +302,7 @@ bool Simulation::Advance() {
     ++result_.counts.steps;
     CheckStep();
     ReadReady();
+    CheckProgress();
     return true;
   }
   ReadReady();
@@ -329,8 +335,9 @@ void Simulation::CheckStep() {
   if (pool.used_by(PageOwner::kSequence) != held) {
     Fail(absl::StrCat("sequences hold ", held, " pages, ", pool.used_by(PageOwner::kSequence), " are given out"));
   }
-  if (stats.pages_used != pool.used()) {
-    Fail(absl::StrCat("the server counts ", stats.pages_used, " pages, ", pool.used(), " are used"));
+  if (stats.pages_used + stats.pages_reclaimable != pool.used()) {
+    Fail(absl::StrCat("the server counts ", stats.pages_used, " pages and ", stats.pages_reclaimable,
+                      " that give way, ", pool.used(), " are held"));
   }
   if (stats.running > scenario_.server.engine.max_sequences) Fail(absl::StrCat(stats.running, " sequences run"));
   Trace(static_cast<uint64_t>(absl::ToUnixNanos(clock_.Now())));
@@ -338,6 +345,18 @@ void Simulation::CheckStep() {
   Trace(static_cast<uint64_t>(stats.preemptions));
   result_.counts.checks += 3;
   if (result_.counts.steps % kFullCheckEvery == 0) CheckRows();
+}
+
+void Simulation::CheckProgress() {
+  const int64_t progress =
+      core().Stats().generated_tokens + result_.counts.requests - static_cast<int64_t>(live_.size());
+  if (progress != progress_) {
+    progress_ = progress;
+    progress_step_ = result_.counts.steps;
+  } else if (result_.counts.steps - progress_step_ > kMostVainSteps) {
+    Fail(absl::StrCat("nobody got anywhere in ", kMostVainSteps, " steps"));
+  }
+  ++result_.counts.checks;
 }
 
 void Simulation::CheckRows() {
@@ -387,7 +406,11 @@ void Simulation::CheckOrder() {
       if (!better || first.submitted >= other.admitted || other.admitted == absl::InfiniteFuture()) continue;
       const absl::Time waited_until = std::min(first.admitted, first.ended);
       if (other.admitted < waited_until) {
-        return Fail(absl::StrCat("request ", other.ticket, " was admitted while ", first.ticket, " waited"));
+        return Fail(absl::StrCat("request ", other.ticket, " was admitted while ", first.ticket, " waited (",
+                                 absl::FormatDuration(other.submitted - absl::UnixEpoch()), " to ",
+                                 absl::FormatDuration(other.admitted - absl::UnixEpoch()), " and ",
+                                 absl::FormatDuration(first.submitted - absl::UnixEpoch()), " to ",
+                                 absl::FormatDuration(waited_until - absl::UnixEpoch()), ")"));
       }
     }
   }
@@ -402,9 +425,10 @@ void Simulation::CheckIdle() {
     Fail(absl::StrCat("with no request the server counts ", stats.running, " running, ", stats.waiting,
                       " waiting with ", stats.waiting_tokens, " tokens, ", stats.parked, " parked"));
   }
-  if (stats.pages_used != stats.pages_contexts || stats.pages_reclaimable != stats.pages_used) {
-    Fail(absl::StrCat("with no request ", stats.pages_used, " pages are used, ", stats.pages_contexts,
-                      " by contexts, of which ", stats.pages_reclaimable, " give way"));
+  const uint32_t held = server_->runner().pool().used();
+  if (stats.pages_used != 0 || stats.pages_contexts != held || stats.kv_bytes_full != 0) {
+    Fail(absl::StrCat("with no request and no pinned context ", stats.pages_used, " pages are used and ", held,
+                      " held, ", stats.pages_contexts, " by contexts"));
   }
   result_.counts.checks += 2;
 }

@@ -179,9 +179,7 @@ PlannedRequest Workload::Next() {
   AddContext(planned);
   request.min_tokens = std::min(request.min_tokens, request.max_tokens);
   AddBehaviour(planned);
-  if (request.shared_context.has_value() && random_.Chance(0.2)) {
-    request.shared_context->pinned_until = absl::InfiniteFuture();
-  }
+  if (request.max_tokens == 0) planned.pinned = absl::Milliseconds(random_.OneOf({100, 2000, 1 << 24}));
   return planned;
 }
 

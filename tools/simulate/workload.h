@@ -23,6 +23,7 @@ struct PlannedRequest {
   absl::Duration cancel = absl::InfiniteDuration();    // After its arrival.
   // The client takes what is there so long after it came.
   absl::Duration reading = absl::ZeroDuration();
+  absl::Duration pinned;  // Of a request for a context alone: how long it stays.
   size_t outbox = 64;
   int32_t finish_after = 0;  // Tokens of sample 0 after which the client has seen a stop string; 0: never.
   int32_t turn = 0;          // Of a conversation.
