@@ -57,8 +57,8 @@ class ContextCache {
   void Clear();
 
   int32_t size() const { return static_cast<int32_t>(entries_.size()); }
-  // Pages of entries that nobody else holds: all, and those that DropOldest would free. (Pages of a context that only a
-  // conversation in here goes on from are missing from both.)
+  // Pages that nobody else holds: all, and those that DropOldest would free in the end; with those that kept pages go
+  // on from.
   struct Pages {
     uint32_t idle = 0;
     uint32_t reclaimable = 0;
@@ -78,6 +78,8 @@ class ContextCache {
   };
   using Entries = std::list<Entry>;  // The one used last is the last.
 
+  // Pages that come free if the entries go, pinned ones or not.
+  uint32_t FreedWithout(bool pinned) const;
   static uint64_t Hash(bool is_context, const ContextKey& key);
   Entries::iterator Find(bool is_context, const ContextKey& key);
   Entries::iterator Add(Entry entry);
