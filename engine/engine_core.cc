@@ -86,10 +86,7 @@ void EngineCore::Submit(Ticket ticket, ValidRequest request, std::shared_ptr<Out
   const bool usable = live->context_only() ||
                       (valid.shared_context.has_value() && valid.shared_context->n_tokens < live->prompt_tokens());
   if (!usable || !options_.share_contexts) valid.shared_context.reset();
-  live->plan = valid.plan;
-  live->context_tokens = valid.shared_context.has_value() ? valid.shared_context->n_tokens
-                         : live->plan != nullptr          ? live->plan->n_tokens()
-                                                          : live->prompt_tokens();
+  live->UseOwnContext();
   if (valid.shared_context.has_value()) {
     live->context_key = {.tenant = valid.tenant,
                          .policy = KeyPolicy(live->plan.get()),
@@ -102,7 +99,6 @@ void EngineCore::Submit(Ticket ticket, ValidRequest request, std::shared_ptr<Out
         {.index = s, .sampler = Sampler(valid.sampling, valid.prompt, s, valid.min_tokens, live->end_ids)});
   }
   live->usage.prompt_tokens = live->prompt_tokens();
-  if (live->plan != nullptr) live->usage.context_tokens = live->plan->n_tokens();
 
   absl::Status refused = CheckFits(*live);
   if (refused.ok()) refused = CheckQueue(*live);
