@@ -43,7 +43,8 @@ class Simulation {
     absl::Time submitted;
     absl::Time admitted;  // InfiniteFuture: never.
     absl::Time ended;
-    bool shares;  // May have to wait for somebody else's context.
+    bool shares;         // May have to wait for somebody else's context.
+    bool nothing_to_do;  // A context that was there already.
   };
 
   struct Event {
@@ -56,6 +57,7 @@ class Simulation {
   void At(absl::Time time, std::function<void()> run) { events_.push({time, ++event_number_, std::move(run)}); }
   void Trace(uint64_t value) { result_.trace = Mix(result_.trace, value); }
   void Fail(const std::string& what);
+  std::string State() const;
   bool failed() const { return !result_.failure.empty(); }
   EngineCore& core() { return server_->core(); }
 
@@ -109,6 +111,21 @@ void Simulation::Fail(const std::string& what) {
   if (failed()) return;
   result_.failure = absl::StrCat("seed ", scenario_.seed, ", step ", result_.counts.steps, ", ",
                                  absl::FormatDuration(clock_.Now() - absl::UnixEpoch()), ": ", what);
+  if (server_ != nullptr) absl::StrAppend(&result_.failure, State());
+}
+
+// What the server says of itself.
+std::string Simulation::State() const {
+  const EngineStats stats = server_->core().Stats();
+  std::string state = absl::StrCat("\n  of ", stats.pages_total, " pages ", stats.pages_used, " are used and ",
+                                   stats.pages_reclaimable, " give way; contexts ", stats.contexts, " with ",
+                                   stats.pages_contexts, " pages; ", stats.running, " sequences run");
+  for (const RequestRow& row : server_->core().Requests()) {
+    absl::StrAppend(&state, "\n  ", row.id, " ", row.state, ", priority ", row.priority, ", prompt ", row.prompt_tokens,
+                    ", output ", row.generated_tokens, " of ", row.samples, " samples, pages ", row.pages, ", ",
+                    row.policy);
+  }
+  return state;
 }
 
 void Simulation::StartServer() {
@@ -169,7 +186,9 @@ void Simulation::Submit(PlannedRequest planned) {
   request.deadline = clock_.Now() + planned.deadline;
   if (request.max_tokens == 0) {
     request.shared_context->pinned_until = clock_.Now() + planned.pinned;
-    pinned_.push_back(KeyOf(planned));
+    pinned_.push_back({.tenant = request.tenant,
+                       .policy = request.plan == nullptr ? "full" : PolicyName(planned.policy),
+                       .tokens = request.prompt});
   }
   if (planned.cancel < absl::InfiniteDuration()) {
     At(clock_.Now() + planned.cancel, [this, ticket] {
@@ -249,7 +268,8 @@ void Simulation::OnEnd(Client& client) {
                       .submitted = client.submitted(),
                       .admitted = admitted ? client.submitted() + usage.queue : absl::InfiniteFuture(),
                       .ended = client.submitted() + usage.queue,
-                      .shares = request.shared_context.has_value()});
+                      .shares = request.shared_context.has_value(),
+                      .nothing_to_do = request.max_tokens == 0 && usage.cached_tokens > 0});
   }
   if (request.conversation.empty()) return Compare(client, {});
 
@@ -396,14 +416,14 @@ void Simulation::CheckRows() {
 }
 
 // Nobody was admitted while somebody of better standing waited. Whoever waits for a context that another one computes
-// is passed by; and everybody who was there at once is as good as the other.
+// is passed by.
 void Simulation::CheckOrder() {
   for (const Stay& first : stays_) {
     if (first.shares) continue;
     for (const Stay& other : stays_) {
       const bool better =
           first.standing < other.standing || (first.standing == other.standing && first.ticket < other.ticket);
-      if (!better || first.submitted >= other.admitted || other.admitted == absl::InfiniteFuture()) continue;
+      if (!better || first.submitted >= other.admitted || other.nothing_to_do) continue;
       const absl::Time waited_until = std::min(first.admitted, first.ended);
       if (other.admitted < waited_until) {
         return Fail(absl::StrCat("request ", other.ticket, " was admitted while ", first.ticket, " waited (",

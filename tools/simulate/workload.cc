@@ -210,11 +210,4 @@ std::optional<PlannedRequest> Workload::FollowUp(const PlannedRequest& last, con
   return planned;
 }
 
-ContextKey KeyOf(const PlannedRequest& planned) {
-  const std::vector<TokenId>& prompt = planned.request.prompt;
-  return {.tenant = planned.request.tenant,
-          .policy = PolicyName(planned.policy),
-          .tokens = {prompt.begin(), prompt.begin() + planned.context_tokens}};
-}
-
 }  // namespace lukv

@@ -88,7 +88,4 @@ class Workload {
   std::vector<Context> contexts_;
 };
 
-// The first `context_tokens` of the prompt, as the engine keeps them.
-ContextKey KeyOf(const PlannedRequest& planned);
-
 }  // namespace lukv
