@@ -154,7 +154,7 @@ absl::Status EngineCore::CheckQueue(const LiveRequest& live) const {
                                 ", together at most ", options_.max_queued_tokens, " may"),
                    RetryDelay());
   }
-  if (live.context_only()) {
+  if (live.context_only() && !cache_.HasContext(live.context_key)) {
     const auto limit = static_cast<int64_t>(options_.max_pinned_contexts * counters_.pages_total);
     const int64_t pages = parts_.runner->PagesToOpen(live.plan.get(), live.context_tokens, 0);
     const int64_t pinned = cache_.CountPages().pinned + pages_pinned_ahead_;

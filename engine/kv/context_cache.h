@@ -40,6 +40,7 @@ class ContextCache {
  public:
   // Null: there is none. Counts as a use.
   std::shared_ptr<const SharedPages> FindContext(const ContextKey& key);
+  bool HasContext(const ContextKey& key) const { return Find(true, key) != entries_.end(); }
   // One that is there already stays; its pin is made longer if need be.
   void PutContext(const ContextKey& key, std::shared_ptr<const SharedPages> pages, absl::Time pinned_until);
   bool DropContext(const ContextKey& key);
@@ -81,6 +82,7 @@ class ContextCache {
   // Pages that come free if the entries go, pinned ones or not.
   uint32_t FreedWithout(bool pinned) const;
   static uint64_t Hash(bool is_context, const ContextKey& key);
+  Entries::const_iterator Find(bool is_context, const ContextKey& key) const;
   Entries::iterator Find(bool is_context, const ContextKey& key);
   Entries::iterator Add(Entry entry);
   void Drop(Entries::iterator entry);
