@@ -22,6 +22,11 @@ namespace {
 constexpr int64_t kFullCheckEvery = 16;
 // Steps without a token or an end; a prompt takes some.
 constexpr int64_t kMostVainSteps = 3000;
+// The cost model has learnt by then. It does not know what scorers and policies differ in, so a single step may be off.
+constexpr int64_t kLearntSteps = 100;
+constexpr double kBudgetTolerance = 2;
+constexpr double kMeanTolerance = 1.1;
+constexpr int64_t kMeanOf = 20;
 // Calls that run nothing, at one and the same moment.
 constexpr int kMostIdleCalls = 1000;
 
@@ -74,6 +79,7 @@ class Simulation {
 
   void CheckStep();
   void CheckProgress();
+  void CheckBudget(absl::Duration took, const EngineStats& stats);
   void CheckRows();
   void CheckOrder();
   void CheckIdle();
@@ -94,11 +100,15 @@ class Simulation {
   std::map<std::string, std::vector<PastTurn>> conversations_;
   std::vector<ContextKey> pinned_;
   int idle_calls_ = 0;
+  absl::Time step_start_;
   int64_t progress_ = 0;       // Tokens that came and requests that ended,
   int64_t progress_step_ = 0;  // and the step that brought the last of them.
   // Of this server.
   std::vector<Stay> stays_;
   int64_t received_ = 0;
+  int64_t prefill_units_ = 0;
+  int64_t budgeted_steps_ = 0;    // With several units, and
+  absl::Duration budgeted_time_;  // what they took.
 };
 
 Simulation::Simulation(const Scenario& scenario, const SimulationOptions& options)
@@ -134,6 +144,9 @@ void Simulation::StartServer() {
   server_ = *std::move(server);
   stays_.clear();
   received_ = 0;
+  prefill_units_ = 0;
+  budgeted_steps_ = 0;
+  budgeted_time_ = absl::ZeroDuration();
 }
 
 // All requests that live end now.
@@ -317,6 +330,7 @@ void Simulation::Compare(const Client& client, const std::vector<PastTurn>& turn
 
 // Whether there is anything left to do.
 bool Simulation::Advance() {
+  step_start_ = clock_.Now();
   if (core().Step()) {
     idle_calls_ = 0;
     ++result_.counts.steps;
@@ -360,11 +374,34 @@ void Simulation::CheckStep() {
                       " that give way, ", pool.used(), " are held"));
   }
   if (stats.running > scenario_.server.engine.max_sequences) Fail(absl::StrCat(stats.running, " sequences run"));
+  CheckBudget(clock_.Now() - step_start_, stats);
   Trace(static_cast<uint64_t>(absl::ToUnixNanos(clock_.Now())));
   Trace(stats.pages_used);
   Trace(static_cast<uint64_t>(stats.preemptions));
   result_.counts.checks += 3;
   if (result_.counts.steps % kFullCheckEvery == 0) CheckRows();
+}
+
+// One unit runs in every step, so that prompts get on; only what decoding leaves of the budget brings more of them, and
+// they run beside decoding alone.
+void Simulation::CheckBudget(absl::Duration took, const EngineStats& stats) {
+  const int64_t units = stats.prefill_units - prefill_units_;
+  prefill_units_ = stats.prefill_units;
+  const absl::Duration budget = scenario_.server.engine.max_step;
+  if (budget == absl::ZeroDuration() || units < 2 || stats.steps < kLearntSteps || scenario_.server.times.jitter > 0) {
+    return;
+  }
+  ++result_.counts.checks;
+  ++budgeted_steps_;
+  budgeted_time_ += took;
+  if (budgeted_steps_ >= kMeanOf && budgeted_time_ > kMeanTolerance * static_cast<double>(budgeted_steps_) * budget) {
+    Fail(absl::StrCat("steps of several units take ", absl::FormatDuration(budgeted_time_ / budgeted_steps_),
+                      " on average, at most ", absl::FormatDuration(budget), " are allowed"));
+  }
+  if (took > kBudgetTolerance * budget) {
+    Fail(absl::StrCat("a step of ", units, " units took ", absl::FormatDuration(took), ", at most ",
+                      absl::FormatDuration(budget), " are allowed"));
+  }
 }
 
 void Simulation::CheckProgress() {
@@ -475,7 +512,7 @@ SimulationResult Simulate(const Scenario& scenario, const SimulationOptions& opt
 
 std::string SimulationInvariants() {
   return "checked after every step: pages given out are held by live sequences, and counted; no more sequences than "
-         "allowed\n"
+         "allowed; the step's budget; somebody gets on\n"
          "checked now and then: the server knows every live request and no other; waiting requests, their pages and "
          "tokens are counted\n"
          "checked of every request: one end, with OK or a status that it can have; nothing after it; every sample ends "

@@ -40,8 +40,8 @@ ServerSettings MakeServer(uint64_t seed, Random random, int32_t longest_text) {
   engine.prefill_chunk = random.OneOf({16, 32, 64, 256});
   engine.min_evicted_context = random.OneOf({1, 16});
   engine.generation_reserve = random.OneOf({1, 4, 8, 16, 64});
-  engine.max_queued_requests = random.OneOf({4, 16, 64, 1024});
-  engine.max_queued_tokens = random.OneOf({200, 1000, 1 << 24});
+  engine.max_queued_requests = random.OneOf({8, 64, 1024, 1024});
+  engine.max_queued_tokens = random.OneOf({1000, 1 << 24, 1 << 24});
   engine.queue_timeout = random.OneOf({absl::Milliseconds(200), absl::Seconds(2), absl::InfiniteDuration()});
   engine.priority_ageing = random.OneOf({absl::Milliseconds(50), absl::Seconds(1), absl::Seconds(10)});
   engine.max_step = random.OneOf({absl::ZeroDuration(), absl::ZeroDuration(), absl::Milliseconds(20)});
@@ -50,7 +50,7 @@ ServerSettings MakeServer(uint64_t seed, Random random, int32_t longest_text) {
   engine.max_pinned_contexts = random.OneOf({0.1, 0.5, 1.0});
   // From less than the longest text to room for many.
   const int32_t heads = server.shape.n_layers * server.shape.n_kv_heads;
-  const double texts = random.OneOf({0.8, 1.2, 2.0, 4.0, 16.0});
+  const double texts = random.OneOf({1.0, 1.5, 2.0, 4.0, 16.0});
   server.pages = std::max(heads, static_cast<int32_t>(texts * longest_text / engine.page_tokens * heads));
   server.times.seed = random.Next();
   server.times.jitter = random.OneOf({0.0, 0.1, 0.5});
@@ -75,7 +75,7 @@ Scenario MakeScenario(uint64_t seed, int32_t requests) {
   scenario.longest_prompt = random.OneOf({12, 40, 100, 300});
   scenario.longest_output = random.OneOf({4, 20, 60});
   scenario.server = MakeServer(seed, random.Fork(), scenario.longest_prompt + scenario.longest_output);
-  scenario.between = absl::Milliseconds(random.OneOf({1, 4, 10, 30, 100}));
+  scenario.between = absl::Milliseconds(random.OneOf({2, 5, 10, 30, 100}));
   scenario.burst = Sometimes(random, 0.5, 0.8);
   scenario.restart = Sometimes(random, 0.15, 0.05);
   scenario.release = Sometimes(random, 0.3, 0.2);
