@@ -511,14 +511,16 @@ SimulationResult Simulate(const Scenario& scenario, const SimulationOptions& opt
 }
 
 std::string SimulationInvariants() {
-  return "checked after every step: pages given out are held by live sequences, and counted; no more sequences than "
-         "allowed; the step's budget; somebody gets on\n"
-         "checked now and then: the server knows every live request and no other; waiting requests, their pages and "
-         "tokens are counted\n"
-         "checked of every request: one end, with OK or a status that it can have; nothing after it; every sample ends "
-         "once and for a reason; tokens as they come alone, whatever happened; usage adds up; no end for want of pages "
-         "after the first token\n"
-         "checked at the end: admitted in order of standing; tokens and pages add up; nothing is held\n";
+  return "checked were\n"
+         "  after every step: pages given out are held by live sequences, and counted; no more sequences than allowed; "
+         "the step's budget; somebody gets on\n"
+         "  now and then: the server knows every live request and no other, and counts those that wait, their pages "
+         "and "
+         "their tokens\n"
+         "  of every request: one end, with OK or a status that it can have, and nothing after it; one end of each "
+         "sample, for a reason; the tokens that come alone, whatever happened; usage that adds up; no end for want of "
+         "pages after the first token\n"
+         "  at the end: admitted in order of standing; tokens and pages add up; nothing is held\n";
 }
 
 void SimulationCounts::Add(const SimulationCounts& other) {
