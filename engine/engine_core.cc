@@ -275,14 +275,12 @@ void EngineCore::FinishSample(LiveRequest& request, LiveSample& sample, FinishRe
 
 void EngineCore::KeepConversation(const LiveRequest& request, const LiveSample& sample) {
   if (!options_.share_contexts) return;
-  HeadPageTable& table = parts_.runner->table();
-  const int32_t appended = table.generated(sample.slot);
-  Turn turn{.tokens = request.request.prompt, .context_tokens = request.context_tokens, .plan = request.plan};
-  const auto entries = static_cast<size_t>(request.context_tokens + appended);
-  // A stop string may have taken back tokens that have entries.
-  const size_t output = std::min(entries - turn.tokens.size(), sample.output.size());
-  turn.tokens.insert(turn.tokens.end(), sample.output.begin(), sample.output.begin() + static_cast<int64_t>(output));
-  turn.pages = table.Share(sample.slot, static_cast<int32_t>(turn.tokens.size()) - request.context_tokens);
+  // Not the output: its entries are those of decode steps, and a next turn that is preempted and finds them gone could
+  // not make the same ones of its prompt. As a part of that prompt the output is computed soon enough.
+  Turn turn{.tokens = request.request.prompt,
+            .context_tokens = request.context_tokens,
+            .plan = request.plan,
+            .pages = parts_.runner->table().Share(sample.slot, request.question_tokens())};
   cache_.PutConversation(request.request.tenant, request.request.conversation, std::move(turn));
 }
 
