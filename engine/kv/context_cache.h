@@ -27,7 +27,7 @@ struct ContextKey {
 
 // Where a conversation stands.
 struct Turn {
-  std::vector<TokenId> tokens;  // All that has entries, from the text's first on.
+  std::vector<TokenId> tokens;  // Of its prompt; all have entries.
   // The first so many were compressed, by this plan (null: kept whole); those behind them are kept whole.
   int32_t context_tokens = 0;
   std::shared_ptr<const EvictionPlan> plan;

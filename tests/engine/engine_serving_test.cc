@@ -338,10 +338,10 @@ TEST_F(Serving, AConversationGoesOnFromWhereItEnded) {
     whole.conversation.clear();
     whole.plan = MakePlan(policy, 30);
     EXPECT_EQ(Run(whole).tokens, second.tokens) << policy;
-    // A prompt that was changed goes on from what is equal; another context from nothing.
+    // An answer that was changed goes on from what is equal; another context from nothing.
     ValidRequest changed = next;
-    changed.prompt[33] += 1;
-    EXPECT_EQ(Run(changed).usage.cached_tokens, 33);
+    changed.prompt[43] += 1;
+    EXPECT_EQ(Run(changed).usage.cached_tokens, 43);
     changed.prompt[3] += 1;
     EXPECT_EQ(Run(changed).usage.cached_tokens, 0);
   }

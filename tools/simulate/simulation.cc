@@ -25,7 +25,7 @@ constexpr int64_t kMostVainSteps = 3000;
 // The cost model has learnt by then. It does not know what scorers and policies differ in, so a single step may be off.
 constexpr int64_t kLearntSteps = 100;
 constexpr double kBudgetTolerance = 2;
-constexpr double kMeanTolerance = 1.1;
+constexpr double kMeanTolerance = 1.25;
 constexpr int64_t kMeanOf = 20;
 // Calls that run nothing, at one and the same moment.
 constexpr int kMostIdleCalls = 1000;
