@@ -85,7 +85,7 @@ void EngineCore::Submit(Ticket ticket, ValidRequest request, std::shared_ptr<Out
   // With nothing behind the context, whoever comes next could not start from it.
   const bool usable = live->context_only() ||
                       (valid.shared_context.has_value() && valid.shared_context->n_tokens < live->prompt_tokens());
-  if (!usable || !options_.share_contexts) valid.shared_context.reset();
+  if (!usable) valid.shared_context.reset();
   live->UseOwnContext();
   if (valid.shared_context.has_value()) {
     live->context_key = {.tenant = valid.tenant,

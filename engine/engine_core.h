@@ -102,7 +102,7 @@ class EngineCore {
   PlanInput Look();
   Base FindBase(LiveRequest& request);
   Base ChooseBase(LiveRequest& request);
-  static uint32_t PagesKeptBy(const Base& base);
+  bool KeepsContext(const LiveRequest& request) const;
   bool ContextIsComing(const LiveRequest& request) const;
   uint32_t PagesToAdmit(const LiveRequest& request, const Base& base) const;
   int32_t ReserveFor(const LiveRequest& request, int32_t output) const;

@@ -118,8 +118,12 @@ PlanInput EngineCore::Look() {
     const Base base = ChooseBase(*request);
     WaitingRequest waiting{.tokens = request->prompt_tokens() - base.tokens,
                            .slots = request->unfinished(),
-                           .pages = PagesToAdmit(*request, base) + PagesKeptBy(base),
+                           .pages = PagesToAdmit(*request, base),
                            .held_back = base.pages == nullptr && ContextIsComing(*request)};
+    if (base.pages != nullptr && waiting.pages > input.free_pages) {
+      // What it goes on from cannot give way for it.
+      waiting.pages += input.reclaimable - cache_.CountPages().reclaimable;
+    }
     looked_at_.push_back(request);
     input.waiting.push_back(waiting);
     if (!waiting.held_back && waiting.pages > input.free_pages + input.reclaimable) break;  // The plan goes no further.
@@ -192,19 +196,6 @@ EngineCore::Base EngineCore::FindBase(LiveRequest& request) {
   return {.pages = turn->pages, .generated = common - turn->context_tokens, .tokens = common};
 }
 
-// Pages that give way now, but not when a request goes on from them.
-uint32_t EngineCore::PagesKeptBy(const Base& base) {
-  uint32_t pages = 0;
-  // The base's own reference, and the cache's.
-  long references = 2;
-  for (const std::shared_ptr<const SharedPages>* held = &base.pages;
-       *held != nullptr && held->use_count() == references; held = &(*held)->base()) {
-    pages += (*held)->own_pages();
-    references = 1;
-  }
-  return pages;
-}
-
 // What FindBase found, unless there is no room to go on from it and nobody is there to wait for: then the request
 // starts anew, and what it could have gone on from gives way.
 EngineCore::Base EngineCore::ChooseBase(LiveRequest& request) {
@@ -216,12 +207,16 @@ EngineCore::Base EngineCore::ChooseBase(LiveRequest& request) {
   return {};
 }
 
+// Whether the context that it brings will be there for others.
+bool EngineCore::KeepsContext(const LiveRequest& request) const {
+  return request.request.shared_context.has_value() && (options_.share_contexts || request.context_only());
+}
+
 // Whether the context that it shares is being computed, or will be for a request before it in this step.
 bool EngineCore::ContextIsComing(const LiveRequest& request) const {
   if (!request.request.shared_context.has_value()) return false;
   const auto same = [&](const LiveRequest* other) {
-    return other != nullptr && other != &request && other->request.shared_context.has_value() &&
-           other->context_key == request.context_key;
+    return other != nullptr && other != &request && KeepsContext(*other) && other->context_key == request.context_key;
   };
   for (const auto& group : groups_) {
     if (!group->replay && std::any_of(group->requests.begin(), group->requests.end(), same)) return true;
@@ -461,6 +456,7 @@ absl::Status EngineCore::RunPrefill(bool decoding) {
     const absl::Duration took = clock_.Now() - start;
     cost_.Observe(work, took);
     if (!decoding) return absl::OkStatus();
+    counters_.decode_stall += took;
     left -= took;
     if (left <= absl::ZeroDuration()) return absl::OkStatus();
   }
@@ -527,7 +523,7 @@ absl::Status EngineCore::OnPromptDone(LiveRequest& request, std::vector<SampledT
   }
   ReportKept(request, table.AllKept(filled.slot));
   if (!request.layer_kept.empty()) CountLayers(request, request.unfinished());
-  if (request.request.shared_context.has_value() && table.shared(filled.slot) == nullptr) {
+  if (KeepsContext(request) && table.shared(filled.slot) == nullptr) {
     cache_.PutContext(request.context_key, table.Share(filled.slot, 0), request.request.shared_context->pinned_until);
   }
   if (request.context_only()) {

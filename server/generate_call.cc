@@ -188,6 +188,8 @@ void GenerateCall::End(const DoneEvent& done) {
     }
     usage.set_eviction_seconds(absl::ToDoubleSeconds(done.usage.eviction));
     usage.set_kv_bytes_freed(done.usage.kv_bytes_freed());
+    usage.set_cached_tokens(done.usage.cached_tokens);
+    usage.set_preemptions(done.usage.preemptions);
   }
   const bool empty = response_.deltas_size() == 0 && response_.finishes_size() == 0 && !response_.has_usage();
   if (empty || broken_) {

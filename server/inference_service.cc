@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "base/version.h"
 #include "engine/tokenizer/unicode.h"
+#include "server/create_context_call.h"
 #include "server/generate_call.h"
 #include "server/grpc_status.h"
 
@@ -30,6 +31,11 @@ std::string ToUtf8(std::string_view bytes) {
     bytes.remove_prefix(step.length);
   }
   return text;
+}
+
+grpc::Status NoContext(const std::string& id) {
+  return ToGrpcStatus(absl::NotFoundError(absl::StrCat("there is no context with context_id \"", id, "\"")),
+                      "NO_CONTEXT");
 }
 
 RequestLimits LimitsOf(const ServedModel& model) {
@@ -98,7 +104,15 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
     metrics_->OnRefused("unavailable");
     return RefuseGenerate(status);
   }
-  auto input = ValidateGenerate(*request, limits_, absl::StrCat("lukv-", next_id_++));
+  std::shared_ptr<const StoredContext> stored;
+  if (request->context_case() == v1::GenerateRequest::kContextId) {
+    stored = contexts_.Find("", request->context_id());
+    if (stored == nullptr) {
+      metrics_->OnRefused("no_context");
+      return RefuseGenerate(NoContext(request->context_id()));
+    }
+  }
+  auto input = ValidateGenerate(*request, limits_, absl::StrCat("lukv-", next_id_++), stored.get());
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
     metrics_->OnRefused("invalid_request");
     return RefuseGenerate(BadRequestStatus(*violations));
@@ -111,6 +125,42 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
                          .registry = &registry_,
                          .metrics = metrics_};
   return GenerateCall::Start(call, std::move(valid));
+}
+
+grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerContext* context,
+                                                          const v1::CreateContextRequest* request,
+                                                          v1::CreateContextResponse* response) {
+  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  auto input = ValidateCreateContext(*request, limits_, absl::StrCat("lukv-context-", next_id_++));
+  if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
+    metrics_->OnRefused("invalid_request");
+    return Reply(context, BadRequestStatus(*violations));
+  }
+  auto& valid = std::get<ContextInput>(input);
+  valid.request.deadline = absl::FromChrono(context->deadline());
+  const EvictionPlan* plan = valid.request.plan.get();
+  const absl::Status reserved = contexts_.Reserve(
+      valid.context_id, {.key = {.tenant = valid.request.tenant,
+                                 .policy = plan != nullptr ? PolicyName(plan->policy()) : PolicyName(Policy()),
+                                 .tokens = valid.request.prompt},
+                         .plan = valid.request.plan,
+                         .policy = valid.policy,
+                         .expiry = valid.request.shared_context->pinned_until});
+  if (!reserved.ok()) return Reply(context, ToGrpcStatus(reserved, "DUPLICATE_CONTEXT_ID"));
+  const ContextCallParts parts{
+      .engine = model_.engine.get(), .executor = executor_.get(), .registry = &registry_, .directory = &contexts_};
+  return CreateContextCall::Start(parts, std::move(valid), response);
+}
+
+grpc::ServerUnaryReactor* InferenceService::DeleteContext(grpc::CallbackServerContext* context,
+                                                          const v1::DeleteContextRequest* request,
+                                                          v1::DeleteContextResponse* /*response*/) {
+  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  const std::shared_ptr<const StoredContext> removed = contexts_.Remove("", request->context_id());
+  if (removed == nullptr) return Reply(context, NoContext(request->context_id()));
+  // Whether its pages are there still is the engine's business.
+  model_.engine->ReleaseContext(removed->key);
+  return Reply(context, grpc::Status::OK);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,

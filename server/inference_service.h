@@ -10,6 +10,7 @@
 #include "base/mutex.h"
 #include "lukv/v1/inference.grpc.pb.h"
 #include "server/call_registry.h"
+#include "server/context_directory.h"
 #include "server/executor.h"
 #include "server/metrics.h"
 #include "server/served_model.h"
@@ -36,6 +37,10 @@ class InferenceService final : public v1::Inference::CallbackService {
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* CreateContext(grpc::CallbackServerContext* context, const v1::CreateContextRequest* request,
+                                          v1::CreateContextResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteContext(grpc::CallbackServerContext* context, const v1::DeleteContextRequest* request,
+                                          v1::DeleteContextResponse* response) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
@@ -55,6 +60,7 @@ class InferenceService final : public v1::Inference::CallbackService {
   ServedModel model_;
   RequestLimits limits_;
   CallRegistry registry_;
+  ContextDirectory contexts_;
   std::unique_ptr<Executor> executor_;
   std::atomic<uint64_t> next_id_ = 1;
 };
