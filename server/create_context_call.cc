@@ -15,7 +15,7 @@ grpc::ServerUnaryReactor* CreateContextCall::Start(const ContextCallParts& parts
   call->context_id_ = input.context_id;
   call->tenant_ = input.request.tenant;
   call->policy_ = input.policy;
-  if (const absl::Status added = parts.registry->Add(call->request_id_, call); !added.ok()) {
+  if (const absl::Status added = parts.registry->Add(call->tenant_, call->request_id_, call); !added.ok()) {
     parts.directory->Remove(call->tenant_, call->context_id_);
     MutexLock lock(&call->mutex_);
     call->ended_ = true;
@@ -85,9 +85,10 @@ void CreateContextCall::Abort(const absl::Status& status) {
 void CreateContextCall::OnDone() {
   // Whoever waits for the registry to be empty may destroy what the call uses: let the call go first.
   CallRegistry* registry = parts_.registry;
+  const std::string tenant = tenant_;
   const std::string id = request_id_;
   self_.reset();
-  registry->Remove(id);
+  registry->Remove(tenant, id);
 }
 
 }  // namespace lukv

@@ -10,8 +10,9 @@
 #include "base/version.h"
 #include "engine/tokenizer/unicode.h"
 #include "server/create_context_call.h"
-#include "server/generate_call.h"
+#include "server/eviction_metadata.h"
 #include "server/grpc_status.h"
+#include "server/inference_call.h"
 
 namespace lukv {
 namespace {
@@ -98,33 +99,41 @@ grpc::Status InferenceService::Admit() const {
   return grpc::Status::OK;
 }
 
+CallContext InferenceService::Calls() {
+  return {.engine = model_.engine.get(),
+          .tokenizer = model_.tokenizer.get(),
+          .executor = executor_.get(),
+          .registry = &registry_,
+          .metrics = metrics_};
+}
+
+std::string InferenceService::NextRequestId() { return absl::StrCat("lukv-", next_id_++); }
+
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* context,
                                                                            const v1::GenerateRequest* request) {
+  using Response = v1::GenerateResponse;
   if (grpc::Status status = Admit(); !status.ok()) {
     metrics_->OnRefused("unavailable");
-    return RefuseGenerate(status);
+    return RefuseCall<Response>(status);
   }
   std::shared_ptr<const StoredContext> stored;
   if (request->context_case() == v1::GenerateRequest::kContextId) {
     stored = contexts_.Find("", request->context_id());
     if (stored == nullptr) {
       metrics_->OnRefused("no_context");
-      return RefuseGenerate(NoContext(request->context_id()));
+      return RefuseCall<Response>(NoContext(request->context_id()));
     }
   }
-  auto input = ValidateGenerate(*request, limits_, absl::StrCat("lukv-", next_id_++), stored.get());
+  auto input = WithEvictionOf(*context, limits_, [&](const RequestLimits& limits) {
+    return ValidateGenerate(*request, limits, NextRequestId(), stored.get());
+  });
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
     metrics_->OnRefused("invalid_request");
-    return RefuseGenerate(BadRequestStatus(*violations));
+    return RefuseCall<Response>(BadRequestStatus(*violations));
   }
   auto& valid = std::get<GenerateInput>(input);
   valid.request.deadline = absl::FromChrono(context->deadline());
-  const CallContext call{.engine = model_.engine.get(),
-                         .tokenizer = model_.tokenizer.get(),
-                         .executor = executor_.get(),
-                         .registry = &registry_,
-                         .metrics = metrics_};
-  return GenerateCall::Start(call, std::move(valid));
+  return StartCall<InferenceCall>(Calls(), std::move(valid));
 }
 
 grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerContext* context,

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
@@ -12,6 +13,7 @@
 #include "server/call_registry.h"
 #include "server/context_directory.h"
 #include "server/executor.h"
+#include "server/generate_call.h"
 #include "server/metrics.h"
 #include "server/served_model.h"
 #include "server/validate.h"
@@ -31,6 +33,17 @@ class InferenceService final : public v1::Inference::CallbackService {
 
   // Takes no more calls.
   void Close();
+  // For the other protocols on the same server, whose calls run beside these.
+  // OK while calls are taken.
+  grpc::Status Admit() const;
+  // REQUIRES: Admit() was OK once.
+  const ServedModel& model() const { return model_; }
+  const RequestLimits& limits() const { return limits_; }
+  CallContext Calls();
+  CallRegistry& registry() { return registry_; }
+  // For a request that brings no id.
+  std::string NextRequestId();
+
   // Running Generate calls: whether they were over at the deadline; and ending them with UNAVAILABLE.
   bool WaitUntilIdle(absl::Time deadline);
   void AbortAll();
@@ -50,9 +63,6 @@ class InferenceService final : public v1::Inference::CallbackService {
 
  private:
   enum class State : uint8_t { kLoading, kServing, kClosed };
-
-  // OK while calls are taken.
-  grpc::Status Admit() const;
 
   Metrics* const metrics_;
   // model_, limits_ and executor_ are written once, before state_ becomes kServing.

@@ -40,6 +40,7 @@ struct GenerateInput {
   ValidRequest request;           // Without the deadline.
   std::vector<std::string> stop;  // Not empty strings.
   std::string policy;             // Name of the policy that was asked for, or is the default.
+  bool show_special = false;      // Special tokens are part of the text that stop strings are looked for in.
 };
 
 // Either the value or everything that is wrong with the request.
