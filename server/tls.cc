@@ -132,8 +132,9 @@ grpc_ssl_certificate_config_reload_status Fetch(void* files, grpc_ssl_server_cer
   const std::optional<Pems> pems = static_cast<Files*>(files)->TakeFresh();
   if (!pems.has_value()) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
   const grpc_ssl_pem_key_cert_pair pair = {.private_key = pems->key.c_str(), .cert_chain = pems->cert.c_str()};
-  *config =
-      grpc_ssl_server_certificate_config_create(pems->client_ca.empty() ? nullptr : pems->client_ca.c_str(), &pair, 1);
+  // Authorities must be given even if clients are not asked for certificates.
+  const std::string& authorities = pems->client_ca.empty() ? pems->cert : pems->client_ca;
+  *config = grpc_ssl_server_certificate_config_create(authorities.c_str(), &pair, 1);
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
 
