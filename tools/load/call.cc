@@ -85,6 +85,11 @@ void LoadCall::Start() {
   }
 }
 
+void LoadCall::Cancel() {
+  cancelled_ = true;
+  context_.TryCancel();
+}
+
 void LoadCall::GiveUp() {
   given_up_ = true;
   context_.TryCancel();
@@ -106,8 +111,7 @@ void LoadCall::OnReadDone(bool ok) {
     record_.queue_seconds = usage.queue_seconds();
   }
   if (plan_.manner == Manner::kCancels && !cancelled_ && record_.tokens >= plan_.cancel_after) {
-    cancelled_ = true;
-    context_.TryCancel();
+    Cancel();
   }
   if (plan_.manner != Manner::kSlow) {
     StartRead(&response_);

@@ -39,7 +39,9 @@ class LoadCall final : public grpc::ClientReadReactor<v1::GenerateResponse> {
            const RunClock& clock, double due, Report on_done);
 
   void Start();
-  // It has not ended and should have. REQUIRES: on_done has not returned.
+  // Any thread. Its client wants no more of it. REQUIRES: on_done has not returned; so does GiveUp.
+  void Cancel();
+  // It has not ended and should have.
   void GiveUp();
 
   void OnReadDone(bool ok) override;
@@ -58,7 +60,7 @@ class LoadCall final : public grpc::ClientReadReactor<v1::GenerateResponse> {
   v1::GenerateResponse response_;
   grpc::Alarm pause_;
   RequestRecord record_;
-  bool cancelled_ = false;
+  std::atomic<bool> cancelled_ = false;
   std::atomic<bool> given_up_ = false;
 };
 

@@ -26,12 +26,17 @@ absl::StatusOr<LoadRun> Generator::Run() {
   run_.sending_seconds = clock_.Now();
   if (!sent.ok()) Stop();
   const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return live_.empty(); };
+  const auto over = [this]()
+                        ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return live_.empty() || run_.intruder.has_value(); };
   MutexLock lock(&mutex_);
-  if (!mutex_.AwaitWithDeadline(idle, absl::Now() + options_.drain)) {
+  if (!mutex_.AwaitWithDeadline(over, absl::Now() + options_.drain)) {
     for (LoadCall* call : live_) call->GiveUp();
-    // A call that is cancelled ends on this side whatever the server does.
-    mutex_.Await(idle);
+  } else {
+    // What the streams do after the intruder is of no interest.
+    for (LoadCall* call : live_) call->Cancel();
   }
+  // A call that is cancelled ends on this side whatever the server does.
+  mutex_.Await(idle);
   run_.seconds = clock_.Now();
   run_.connections_killed = connections_->killed();
   LUKV_RETURN_IF_ERROR(sent);
@@ -41,11 +46,12 @@ absl::StatusOr<LoadRun> Generator::Run() {
 void Generator::Stop() {
   MutexLock lock(&mutex_);
   stop_ = true;
-  for (LoadCall* call : live_) call->GiveUp();
+  for (LoadCall* call : live_) call->Cancel();
 }
 
 bool Generator::MaySend() const {
-  return stop_ || (options_.concurrency > 0 && live_.size() < static_cast<size_t>(options_.concurrency));
+  return stop_ ||
+         (MoreToSend() && options_.concurrency > 0 && live_.size() < static_cast<size_t>(options_.concurrency));
 }
 
 absl::Status Generator::SendAll() {
@@ -55,8 +61,8 @@ absl::Status Generator::SendAll() {
   double next_kill = kill_every;
   double next_arrival = open ? planner_.NextGap() : kNever;
   double intruder = options_.intruder_tokens > 0 ? absl::ToDoubleSeconds(options_.intruder_at) : kNever;
-  while (options_.requests == 0 || run_.sent < options_.requests) {
-    const double wake = std::min({next_kill, next_arrival, intruder, end});
+  while (MoreToSend() || intruder != kNever) {
+    const double wake = std::min({next_kill, MoreToSend() ? next_arrival : kNever, intruder, end});
     {
       const auto may_send = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return MaySend(); };
       MutexLock lock(&mutex_);
@@ -78,7 +84,7 @@ absl::Status Generator::SendAll() {
         room = MaySend();
       }
       if (room) Send(planner_.Request(run_.sent), now);
-    } else if (now >= next_arrival) {
+    } else if (MoreToSend() && now >= next_arrival) {
       Send(planner_.Request(run_.sent), next_arrival);
       next_arrival += planner_.NextGap();
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -39,6 +40,7 @@ class Generator {
   absl::Status SendAll();
   void Send(PlannedRequest plan, double due);
   void OnEnd(LoadCall* call, RequestRecord record);
+  bool MoreToSend() const { return options_.requests == 0 || run_.sent < options_.requests; }
   // Whether the loop has something to send now, in a closed loop.
   bool MaySend() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -18,13 +18,7 @@ constexpr char kAbout[] =
     "wrong tokens, books that do not balance; 2 the flags are wrong.";
 
 bool ParseDuration(const std::string& text, absl::Duration& duration) {
-  double seconds = 0;
-  if (absl::SimpleAtod(text, &seconds)) {
-    duration = absl::Seconds(seconds);
-  } else if (!absl::ParseDuration(text, &duration)) {
-    return false;
-  }
-  return duration >= absl::ZeroDuration() && duration <= absl::Hours(240);
+  return ParseSeconds(text, &duration) && duration >= absl::ZeroDuration() && duration <= absl::Hours(240);
 }
 
 class Parser {
@@ -88,7 +82,8 @@ class Parser {
     AddDuration("--slow-pause", options_.slow_pause, "After each message that it reads");
     AddDuration("--kill-every", options_.kill_every, "Drops a whole connection so often, without a word [never]");
     Add("--intruder-tokens", options_.intruder_tokens,
-        "One prompt of this length comes while the others run: what does it do to their tokens? [none]")
+        "One prompt of this length comes while the others run: what does it do to their tokens? The run ends with it "
+        "[none]")
         ->check(CLI::Range(1, 1 << 24));
     AddDuration("--intruder-at", options_.intruder_at, "So long after the start");
     AddDuration("--intruder-before", options_.intruder_before, "The time before it that it is compared with");

@@ -7,7 +7,7 @@ ServerReading ReadServer(const MetricsPage& page, absl::Time at) {
       .at = at,
       .running = page.Sum("vllm:num_requests_running"),
       .waiting = page.Sum("vllm:num_requests_waiting"),
-      .parked = page.Sum("lukv_requests_parked"),
+      .parked = page.Sum("lukv_sequences_parked"),
       .pages_used = page.Sum("lukv_kv_pages_used"),
       .pages_total = page.Sum("lukv_kv_pages_total"),
       .contexts = page.Sum("lukv_contexts"),
