@@ -85,7 +85,7 @@ void EngineCore::Submit(Ticket ticket, ValidRequest request, std::shared_ptr<Out
   // With nothing behind the context, whoever comes next could not start from it.
   const bool usable = live->context_only() ||
                       (valid.shared_context.has_value() && valid.shared_context->n_tokens < live->prompt_tokens());
-  if (!usable || !options_.share_contexts) valid.shared_context.reset();
+  if (!usable) valid.shared_context.reset();
   live->plan = valid.plan;
   live->context_tokens = valid.shared_context.has_value() ? valid.shared_context->n_tokens
                          : live->plan != nullptr          ? live->plan->n_tokens()
@@ -158,7 +158,7 @@ absl::Status EngineCore::CheckQueue(const LiveRequest& live) const {
                                 ", together at most ", options_.max_queued_tokens, " may"),
                    RetryDelay());
   }
-  if (live.context_only()) {
+  if (live.context_only() && !cache_.HasContext(live.context_key)) {
     const auto limit = static_cast<int64_t>(options_.max_pinned_contexts * counters_.pages_total);
     const int64_t pages = parts_.runner->PagesToOpen(live.plan.get(), live.context_tokens, 0);
     const int64_t pinned = cache_.CountPages().pinned + pages_pinned_ahead_;

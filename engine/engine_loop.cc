@@ -4,10 +4,16 @@
 #include <utility>
 
 namespace lukv {
+namespace {
+
+// The table of requests is for people; a copy of it in every step would be for nobody.
+constexpr absl::Duration kRequestsInterval = absl::Milliseconds(200);
+
+}  // namespace
 
 EngineLoop::EngineLoop(EngineParts parts, std::vector<TokenId> end_tokens, const EngineOptions& options)
     : core_(std::move(parts), std::move(end_tokens), options, clock_) {
-  Publish();
+  Publish(/*idle=*/true);
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -80,10 +86,10 @@ void EngineLoop::Run() {
     Intake(std::move(inbox));
     if (stop) break;
     idle = !core_.Step();
-    Publish();
+    Publish(idle);
   }
   core_.EndAll(absl::CancelledError("the server stops"));
-  Publish();
+  Publish(/*idle=*/true);
 }
 
 // Takes over what other threads asked for. Waits for something to come, or for the next deadline, if there is no work.
@@ -112,12 +118,17 @@ void EngineLoop::Intake(Inbox inbox) {
   }
 }
 
-void EngineLoop::Publish() {
+void EngineLoop::Publish(bool idle) {
   EngineStats stats = core_.Stats();
-  std::vector<RequestRow> requests = core_.Requests();
+  const bool with_requests = idle || clock_.Now() >= next_requests_;
+  std::vector<RequestRow> requests;
+  if (with_requests) {
+    requests = core_.Requests();
+    next_requests_ = clock_.Now() + kRequestsInterval;
+  }
   MutexLock lock(&mailbox_->mutex);
   mailbox_->stats = std::move(stats);
-  mailbox_->requests = std::move(requests);
+  if (with_requests) mailbox_->requests = std::move(requests);
   mailbox_->step_began = absl::InfiniteFuture();
 }
 

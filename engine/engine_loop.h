@@ -75,9 +75,10 @@ class EngineLoop final : public Engine {
   void Run();
   Inbox WaitForInbox(bool idle);
   void Intake(Inbox inbox);
-  void Publish();
+  void Publish(bool idle);
 
   const RealClock clock_;
+  absl::Time next_requests_;
   EngineCore core_;  // Belongs to the thread, but for what any thread may call.
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
   std::thread thread_;  // Last: starts when all else is there.

@@ -190,12 +190,16 @@ EngineCore::Base EngineCore::FindBase(LiveRequest& request) {
   return {.pages = turn->pages, .generated = common - turn->context_tokens, .tokens = common};
 }
 
+// Whether the context that it brings will be there for others.
+bool EngineCore::KeepsContext(const LiveRequest& request) const {
+  return request.request.shared_context.has_value() && (options_.share_contexts || request.context_only());
+}
+
 // Whether the context that it shares is being computed, or will be for a request before it in this step.
 bool EngineCore::ContextIsComing(const LiveRequest& request) const {
   if (!request.request.shared_context.has_value()) return false;
   const auto same = [&](const LiveRequest* other) {
-    return other != nullptr && other != &request && other->request.shared_context.has_value() &&
-           other->context_key == request.context_key;
+    return other != nullptr && other != &request && KeepsContext(*other) && other->context_key == request.context_key;
   };
   for (const auto& group : groups_) {
     if (!group->replay && std::any_of(group->requests.begin(), group->requests.end(), same)) return true;
@@ -435,6 +439,7 @@ absl::Status EngineCore::RunPrefill(bool decoding) {
     const absl::Duration took = clock_.Now() - start;
     cost_.Observe(work, took);
     if (!decoding) return absl::OkStatus();
+    counters_.decode_stall += took;
     left -= took;
     if (left <= absl::ZeroDuration()) return absl::OkStatus();
   }
@@ -501,7 +506,7 @@ absl::Status EngineCore::OnPromptDone(LiveRequest& request, std::vector<SampledT
   }
   ReportKept(request, table.AllKept(filled.slot));
   if (!request.layer_kept.empty()) CountLayers(request, request.unfinished());
-  if (request.request.shared_context.has_value() && table.shared(filled.slot) == nullptr) {
+  if (KeepsContext(request) && table.shared(filled.slot) == nullptr) {
     cache_.PutContext(request.context_key, table.Share(filled.slot, 0), request.request.shared_context->pinned_until);
   }
   if (request.context_only()) {

@@ -92,7 +92,7 @@ class Parser {
                   "Allow addresses beyond loopback; anybody who reaches them can use the server, unencrypted");
     Add("max-message-size", raw_.max_message_size, "Largest message accepted")
         ->transform(CLI::AsSizeValue(true))
-        ->default_str("64MiB");
+        ->default_str("256MiB");
     Add("drain-timeout", raw_.drain_timeout, "Time that running requests have to finish after SIGINT or SIGTERM")
         ->check(DurationValidator());
     Add("ready-file", network.ready_file,

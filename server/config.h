@@ -28,7 +28,7 @@ struct NetworkOptions {
   std::string listen = "127.0.0.1:50051";         // host:port or unix:PATH; port 0 lets the system choose.
   std::string metrics_listen = "127.0.0.1:9400";  // host:port; "": no metrics.
   bool insecure_listen_anywhere = false;          // Plaintext beyond loopback.
-  int64_t max_message_bytes = int64_t{64} << 20;
+  int64_t max_message_bytes = int64_t{256} << 20;
   absl::Duration drain_timeout = absl::Seconds(30);
   std::string ready_file;  // "": none.
 };

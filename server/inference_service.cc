@@ -9,8 +9,10 @@
 #include "absl/time/clock.h"
 #include "base/version.h"
 #include "engine/tokenizer/unicode.h"
-#include "server/generate_call.h"
+#include "server/create_context_call.h"
+#include "server/eviction_metadata.h"
 #include "server/grpc_status.h"
+#include "server/inference_call.h"
 
 namespace lukv {
 namespace {
@@ -30,6 +32,11 @@ std::string ToUtf8(std::string_view bytes) {
     bytes.remove_prefix(step.length);
   }
   return text;
+}
+
+grpc::Status NoContext(const std::string& id) {
+  return ToGrpcStatus(absl::NotFoundError(absl::StrCat("there is no context with context_id \"", id, "\"")),
+                      "NO_CONTEXT");
 }
 
 RequestLimits LimitsOf(const ServedModel& model) {
@@ -92,25 +99,77 @@ grpc::Status InferenceService::Admit() const {
   return grpc::Status::OK;
 }
 
+CallContext InferenceService::Calls() {
+  return {.engine = model_.engine.get(),
+          .tokenizer = model_.tokenizer.get(),
+          .executor = executor_.get(),
+          .registry = &registry_,
+          .metrics = metrics_};
+}
+
+std::string InferenceService::NextRequestId() { return absl::StrCat("lukv-", next_id_++); }
+
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* context,
                                                                            const v1::GenerateRequest* request) {
+  using Response = v1::GenerateResponse;
   if (grpc::Status status = Admit(); !status.ok()) {
     metrics_->OnRefused("unavailable");
-    return RefuseGenerate(status);
+    return RefuseCall<Response>(status);
   }
-  auto input = ValidateGenerate(*request, limits_, absl::StrCat("lukv-", next_id_++));
+  std::shared_ptr<const StoredContext> stored;
+  if (request->context_case() == v1::GenerateRequest::kContextId) {
+    stored = contexts_.Find("", request->context_id());
+    if (stored == nullptr) {
+      metrics_->OnRefused("no_context");
+      return RefuseCall<Response>(NoContext(request->context_id()));
+    }
+  }
+  auto input = WithEvictionOf(*context, limits_, [&](const RequestLimits& limits) {
+    return ValidateGenerate(*request, limits, NextRequestId(), stored.get());
+  });
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
     metrics_->OnRefused("invalid_request");
-    return RefuseGenerate(BadRequestStatus(*violations));
+    return RefuseCall<Response>(BadRequestStatus(*violations));
   }
   auto& valid = std::get<GenerateInput>(input);
   valid.request.deadline = absl::FromChrono(context->deadline());
-  const CallContext call{.engine = model_.engine.get(),
-                         .tokenizer = model_.tokenizer.get(),
-                         .executor = executor_.get(),
-                         .registry = &registry_,
-                         .metrics = metrics_};
-  return GenerateCall::Start(call, std::move(valid));
+  return StartCall<InferenceCall>(Calls(), std::move(valid));
+}
+
+grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerContext* context,
+                                                          const v1::CreateContextRequest* request,
+                                                          v1::CreateContextResponse* response) {
+  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  auto input = ValidateCreateContext(*request, limits_, absl::StrCat("lukv-context-", next_id_++));
+  if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
+    metrics_->OnRefused("invalid_request");
+    return Reply(context, BadRequestStatus(*violations));
+  }
+  auto& valid = std::get<ContextInput>(input);
+  valid.request.deadline = absl::FromChrono(context->deadline());
+  const EvictionPlan* plan = valid.request.plan.get();
+  const absl::Status reserved = contexts_.Reserve(
+      valid.context_id, {.key = {.tenant = valid.request.tenant,
+                                 .policy = plan != nullptr ? PolicyName(plan->policy()) : PolicyName(Policy()),
+                                 .tokens = valid.request.prompt},
+                         .plan = valid.request.plan,
+                         .policy = valid.policy,
+                         .expiry = valid.request.shared_context->pinned_until});
+  if (!reserved.ok()) return Reply(context, ToGrpcStatus(reserved, "DUPLICATE_CONTEXT_ID"));
+  const ContextCallParts parts{
+      .engine = model_.engine.get(), .executor = executor_.get(), .registry = &registry_, .directory = &contexts_};
+  return CreateContextCall::Start(parts, std::move(valid), response);
+}
+
+grpc::ServerUnaryReactor* InferenceService::DeleteContext(grpc::CallbackServerContext* context,
+                                                          const v1::DeleteContextRequest* request,
+                                                          v1::DeleteContextResponse* /*response*/) {
+  if (grpc::Status status = Admit(); !status.ok()) return Reply(context, status);
+  const std::shared_ptr<const StoredContext> removed = contexts_.Remove("", request->context_id());
+  if (removed == nullptr) return Reply(context, NoContext(request->context_id()));
+  // Whether its pages are there still is the engine's business.
+  model_.engine->ReleaseContext(removed->key);
+  return Reply(context, grpc::Status::OK);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,

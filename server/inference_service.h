@@ -4,13 +4,16 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "lukv/v1/inference.grpc.pb.h"
 #include "server/call_registry.h"
+#include "server/context_directory.h"
 #include "server/executor.h"
+#include "server/generate_call.h"
 #include "server/metrics.h"
 #include "server/served_model.h"
 #include "server/validate.h"
@@ -30,12 +33,27 @@ class InferenceService final : public v1::Inference::CallbackService {
 
   // Takes no more calls.
   void Close();
+  // For the other protocols on the same server, whose calls run beside these.
+  // OK while calls are taken.
+  grpc::Status Admit() const;
+  // REQUIRES: Admit() was OK once.
+  const ServedModel& model() const { return model_; }
+  const RequestLimits& limits() const { return limits_; }
+  CallContext Calls();
+  CallRegistry& registry() { return registry_; }
+  // For a request that brings no id.
+  std::string NextRequestId();
+
   // Running Generate calls: whether they were over at the deadline; and ending them with UNAVAILABLE.
   bool WaitUntilIdle(absl::Time deadline);
   void AbortAll();
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* CreateContext(grpc::CallbackServerContext* context, const v1::CreateContextRequest* request,
+                                          v1::CreateContextResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteContext(grpc::CallbackServerContext* context, const v1::DeleteContextRequest* request,
+                                          v1::DeleteContextResponse* response) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
@@ -46,15 +64,13 @@ class InferenceService final : public v1::Inference::CallbackService {
  private:
   enum class State : uint8_t { kLoading, kServing, kClosed };
 
-  // OK while calls are taken.
-  grpc::Status Admit() const;
-
   Metrics* const metrics_;
   // model_, limits_ and executor_ are written once, before state_ becomes kServing.
   std::atomic<State> state_ = State::kLoading;
   ServedModel model_;
   RequestLimits limits_;
   CallRegistry registry_;
+  ContextDirectory contexts_;
   std::unique_ptr<Executor> executor_;
   std::atomic<uint64_t> next_id_ = 1;
 };

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "engine/engine.h"
 #include "engine/evict/policy.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -13,6 +14,9 @@ namespace lukv {
 
 struct ServedModel {
   std::string name;  // What clients and metrics see.
+  std::string path;  // Where it was loaded from.
+  // server/tokenizer_zip.h; or why there is none.
+  absl::StatusOr<std::string> tokenizer_zip = absl::UnimplementedError("the model has no tokenizer files");
   int32_t max_sequences = 0;
   int32_t page_tokens = 0;
   Policy default_policy;  // Of requests that name none.

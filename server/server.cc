@@ -12,11 +12,13 @@
 #include "base/status_macros.h"
 #include "server/inference_service.h"
 #include "server/metrics.h"
+#include "server/vllm_service.h"
 
 namespace lukv {
 namespace {
 
-constexpr char kServiceName[] = "lukv.v1.Inference";
+// Ready together.
+constexpr const char* kServiceNames[] = {"lukv.v1.Inference", "vllm.grpc.engine.VllmEngine"};
 // How long the transport may take to end calls that the engine has let go of.
 constexpr absl::Duration kShutdownGrace = absl::Seconds(1);
 
@@ -35,14 +37,17 @@ void SetChannelArguments(grpc::ServerBuilder& builder, const NetworkOptions& opt
 }  // namespace
 
 struct Server::Impl {
-  explicit Impl(const std::string& model_name) : metrics(model_name), service(&metrics) {}
+  explicit Impl(const std::string& model_name) : metrics(model_name), service(&metrics), vllm(&service, &metrics) {}
 
-  grpc::HealthCheckServiceInterface& health() { return *server->GetHealthCheckService(); }
+  void SetReady(bool ready) {
+    for (const char* name : kServiceNames) server->GetHealthCheckService()->SetServingStatus(name, ready);
+  }
 
   std::string address;
   std::string metrics_address;
   Metrics metrics;
   InferenceService service;
+  VllmService vllm;
   std::unique_ptr<grpc::Server> server;  // Goes first.
 };
 
@@ -60,12 +65,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Listen(const NetworkOptions& opt
   int port = 0;
   builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&impl->service);
+  builder.RegisterService(&impl->vllm);
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || port == 0) {
     return absl::UnavailableError(
         absl::StrCat("cannot listen on ", options.listen, ": it is taken or no address of this machine"));
   }
-  impl->health().SetServingStatus(kServiceName, false);
+  impl->SetReady(false);
   impl->address = absl::StartsWith(options.listen, "unix:")
                       ? options.listen
                       : absl::StrCat(options.listen.substr(0, options.listen.rfind(':')), ":", port);
@@ -84,13 +90,14 @@ const std::string& Server::metrics_address() const { return impl_->metrics_addre
 
 void Server::Serve(ServedModel model) {
   impl_->service.Serve(std::move(model));
-  impl_->health().SetServingStatus(kServiceName, true);
+  impl_->SetReady(true);
 }
 
 void Server::Drain(absl::Duration timeout) {
   // The process lives on for a while: "" stays SERVING, so that nobody kills it for being unhealthy.
-  impl_->health().SetServingStatus(kServiceName, false);
+  impl_->SetReady(false);
   impl_->service.Close();
+  impl_->vllm.Close();
   if (impl_->service.WaitUntilIdle(absl::Now() + timeout)) return;
   impl_->service.AbortAll();
   if (impl_->service.WaitUntilIdle(absl::Now() + kShutdownGrace)) return;

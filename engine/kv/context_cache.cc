@@ -13,12 +13,18 @@ uint64_t ContextCache::Hash(bool is_context, const ContextKey& key) {
   return absl::HashOf(is_context, key.tenant, key.policy, key.tokens);
 }
 
-ContextCache::Entries::iterator ContextCache::Find(bool is_context, const ContextKey& key) {
+ContextCache::Entries::const_iterator ContextCache::Find(bool is_context, const ContextKey& key) const {
   const auto [begin, end] = by_hash_.equal_range(Hash(is_context, key));
   for (auto it = begin; it != end; ++it) {
     if (it->second->is_context == is_context && it->second->key == key) return it->second;
   }
   return entries_.end();
+}
+
+ContextCache::Entries::iterator ContextCache::Find(bool is_context, const ContextKey& key) {
+  // Erasing nothing makes a list's iterator out of a const one.
+  const auto found = std::as_const(*this).Find(is_context, key);
+  return entries_.erase(found, found);
 }
 
 ContextCache::Entries::iterator ContextCache::Add(Entry entry) {

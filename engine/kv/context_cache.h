@@ -40,6 +40,7 @@ class ContextCache {
  public:
   // Null: there is none. Counts as a use.
   std::shared_ptr<const SharedPages> FindContext(const ContextKey& key);
+  bool HasContext(const ContextKey& key) const { return Find(true, key) != entries_.end(); }
   // One that is there already stays; its pin is made longer if need be.
   void PutContext(const ContextKey& key, std::shared_ptr<const SharedPages> pages, absl::Time pinned_until);
   bool DropContext(const ContextKey& key);
@@ -79,6 +80,7 @@ class ContextCache {
   using Entries = std::list<Entry>;  // The one used last is the last.
 
   static uint64_t Hash(bool is_context, const ContextKey& key);
+  Entries::const_iterator Find(bool is_context, const ContextKey& key) const;
   Entries::iterator Find(bool is_context, const ContextKey& key);
   Entries::iterator Add(Entry entry);
   void Drop(Entries::iterator entry);

@@ -59,7 +59,7 @@ TEST_F(ConfigTest, HasDefaults) {
   EXPECT_EQ(config.network.listen, "127.0.0.1:50051");
   EXPECT_EQ(config.network.metrics_listen, "127.0.0.1:9400");
   EXPECT_EQ(config.network.drain_timeout, absl::Seconds(30));
-  EXPECT_EQ(config.network.max_message_bytes, 64 << 20);
+  EXPECT_EQ(config.network.max_message_bytes, 256 << 20);
   EXPECT_EQ(config.engine.kv_memory_bytes, 0);
   EXPECT_EQ(config.device.device, "auto");
   EXPECT_EQ(config.engine.kv_dtype, DType::kBF16);

@@ -83,10 +83,17 @@ void FakeEngine::Finish(Ticket ticket, int32_t sample, int32_t tokens) {
 EngineStats FakeEngine::Stats() const {
   MutexLock lock(&mutex_);
   const auto running = static_cast<int32_t>(requests_.size());
-  return {.running = running,
-          .pages_total = 100,
-          .pages_used = static_cast<uint32_t>(running) * kPagesPerRequest,
-          .generated_tokens = tokens_made_};
+  EngineStats stats = stats_;
+  stats.running = running;
+  stats.pages_total = 100;
+  stats.pages_used += static_cast<uint32_t>(running) * kPagesPerRequest;
+  stats.generated_tokens = tokens_made_;
+  return stats;
+}
+
+void FakeEngine::SetStats(EngineStats stats) {
+  MutexLock lock(&mutex_);
+  stats_ = std::move(stats);
 }
 
 void FakeEngine::SetGate(bool open) {
@@ -183,6 +190,7 @@ void FakeEngine::End(Request& request, const absl::Status& status) {
   Usage usage;
   usage.prompt_tokens = static_cast<int32_t>(request.request.prompt.size());
   for (const Sample& sample : request.samples) usage.generated_tokens += sample.made;
+  usage.cached_tokens = kCachedTokens;
   usage.kv_bytes_full = 1000;
   usage.kv_bytes_resident = 500;
   usage.queue = absl::Seconds(1);

@@ -22,6 +22,7 @@ class FakeEngine final : public Engine {
   static constexpr int32_t kMaxContext = 1000;
   static constexpr uint32_t kPagesPerRequest = 3;
   static constexpr int32_t kMinEvictedContext = 8;
+  static constexpr int32_t kCachedTokens = 1;  // Of every prompt.
 
   FakeEngine(std::vector<TokenId> end_tokens, Script script);
   ~FakeEngine() override;
@@ -42,6 +43,8 @@ class FakeEngine final : public Engine {
   absl::Duration StepAge() const override { return absl::ZeroDuration(); }
   const ModelInfo& info() const override { return info_; }
 
+  // What Stats() says beside what the running requests are.
+  void SetStats(EngineStats stats);
   // Tokens are made only while the gate is open (the default).
   void SetGate(bool open);
   // The next Submit is refused with this.
@@ -77,6 +80,7 @@ class FakeEngine final : public Engine {
   mutable Mutex mutex_;
   std::map<Ticket, Request> requests_ ABSL_GUARDED_BY(mutex_);
   Ticket next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
+  EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   bool open_ ABSL_GUARDED_BY(mutex_) = true;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t tokens_made_ ABSL_GUARDED_BY(mutex_) = 0;

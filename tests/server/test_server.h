@@ -22,7 +22,11 @@ class TestServer {
   struct Options {
     bool loading = false;  // Do not serve yet.
     bool metrics = false;  // The HTTP server takes 2 s to stop.
+    bool tokenizer_zip = true;
   };
+
+  // Any bytes, of several messages.
+  static std::string TokenizerZip();
 
   // Listens on loopback.
   explicit TestServer(FakeEngine::Script script);
@@ -39,6 +43,7 @@ class TestServer {
 
  private:
   FakeEngine::Script script_;
+  bool has_tokenizer_zip_;
   FakeEngine* engine_ = nullptr;
   std::unique_ptr<Server> server_;
 };
