@@ -35,16 +35,6 @@ const std::map<std::string, LogLevel> kLogLevels = {{"debug", LogLevel::kDebug},
                                                     {"error", LogLevel::kError},
                                                     {"off", LogLevel::kOff}};
 
-// "30s", "1m30s", "500ms"; a bare number is seconds.
-bool ParseSeconds(const std::string& text, absl::Duration* duration) {
-  double seconds = 0;
-  if (absl::SimpleAtod(text, &seconds)) {
-    *duration = absl::Seconds(seconds);
-    return true;
-  }
-  return absl::ParseDuration(text, duration);
-}
-
 CLI::Validator DurationValidator() {
   return CLI::Validator(
       [](std::string& text) {
