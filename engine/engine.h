@@ -37,7 +37,7 @@ struct EngineOptions {
   // Entries set aside for a sequence's output at its admission, and again whenever those are used up.
   int32_t generation_reserve = 256;
   absl::Duration slow_client_timeout = absl::Seconds(60);  // A consumer that takes nothing for so long is given up.
-  bool share_contexts = true;                              // False: nothing is kept for later requests.
+  bool share_contexts = true;                              // False: only pinned contexts are kept for later requests.
   double max_pinned_contexts = 0.5;                        // Share of the pages that pinned contexts may hold.
   int32_t max_context = 0;                                 // Tokens of prompt + output; 0: the model's context length.
   int32_t prefill_chunk = 512;                             // Tokens of a prefill unit.
@@ -77,6 +77,7 @@ struct EngineStats {
   int32_t contexts = 0;            // Kept for later requests,
   uint32_t pages_contexts = 0;     // the pages they hold,
   uint32_t pages_reclaimable = 0;  // and those of them that give way when running sequences need them.
+  absl::Duration decode_stall;     // Time that sequences which could have decoded waited for units of a prefill.
   int64_t step_failures = 0;
   int64_t kv_bytes_full = 0;  // Gauges over the running sequences.
   int64_t kv_bytes_resident = 0;

@@ -11,15 +11,20 @@ Outbox::Outbox(size_t capacity, std::function<void()> on_ready) : capacity_(capa
 }
 
 void Outbox::Push(Event event) {
-  bool was_empty;
+  bool tell;
   {
     MutexLock lock(&mutex_);
     LUKV_CHECK(!done_);
-    was_empty = events_.empty();
     done_ = std::holds_alternative<DoneEvent>(event);
+    tell = events_.empty() || done_;
     events_.push_back(std::move(event));
   }
-  if (was_empty && on_ready_) on_ready_();
+  if (tell && on_ready_) on_ready_();
+}
+
+bool Outbox::done() const {
+  MutexLock lock(&mutex_);
+  return done_;
 }
 
 bool Outbox::HasSpace(size_t events) {

@@ -200,6 +200,19 @@ struct CompactArgs {
   PageStoreView pages;
 };
 
+// One page that is to hold what another one holds.
+struct PageCopy {
+  PageId from = 0;
+  PageId to = 0;
+};
+
+// Whole pages; no page is both read and written, none written twice.
+struct CopyPagesArgs {
+  PageStoreView pages;
+  const PageCopy* copies = nullptr;  // host, [n_copies]
+  int64_t n_copies = 0;
+};
+
 // out[:, i] = silu(gate_up[:, i]) * gate_up[:, F + i], i in [0, F).
 struct SiluMulArgs {
   ConstMatrix gate_up;  // [n_tokens, 2 * F]

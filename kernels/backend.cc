@@ -174,6 +174,19 @@ absl::Status Backend::Compact(const CompactArgs& args) {
   return DoCompact(args);
 }
 
+absl::Status Backend::CopyPages(const CopyPagesArgs& args) {
+  Checks checks("CopyPages");
+  CheckPages(args.pages, checks);
+  checks.NotNegative(args.n_copies, "n_copies");
+  checks.Require(args.n_copies <= 0 || args.copies != nullptr, "copies", "is null");
+  for (int64_t i = 0; i < args.n_copies && args.copies != nullptr; ++i) {
+    checks.InRange(args.copies[i].from, 0, args.pages.n_pages, "copies.from");
+    checks.InRange(args.copies[i].to, 0, args.pages.n_pages, "copies.to");
+  }
+  LUKV_RETURN_IF_ERROR(std::move(checks).status());
+  return args.n_copies == 0 ? absl::OkStatus() : DoCopyPages(args);
+}
+
 absl::Status Backend::SiluMul(const SiluMulArgs& args) {
   Checks checks("SiluMul");
   checks.IsMatrix(args.gate_up, activation_dtype(), "gate_up");

@@ -121,6 +121,7 @@ class Backend {
   absl::Status Append(const AppendArgs& args);
   absl::Status PagedAttention(const PagedAttentionArgs& args);
   absl::Status Compact(const CompactArgs& args);
+  absl::Status CopyPages(const CopyPagesArgs& args);
   absl::Status SiluMul(const SiluMulArgs& args);
   absl::Status GatherRows(const GatherRowsArgs& args);
   absl::Status Scatter(const ScatterArgs& args);
@@ -148,6 +149,7 @@ class Backend {
   virtual absl::Status DoAppend(const AppendArgs& args) = 0;
   virtual absl::Status DoPagedAttention(const PagedAttentionArgs& args) = 0;
   virtual absl::Status DoCompact(const CompactArgs& args) = 0;
+  virtual absl::Status DoCopyPages(const CopyPagesArgs& args) = 0;
   virtual absl::Status DoSiluMul(const SiluMulArgs& args) = 0;
   virtual absl::Status DoGatherRows(const GatherRowsArgs& args) = 0;
   virtual absl::Status DoScatter(const ScatterArgs& args) = 0;

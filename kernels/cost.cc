@@ -97,6 +97,11 @@ OpCost CostOf(const CompactArgs& args, int64_t entries) {
   return {.bytes = entries * (4 * KvRowBytes(args.pages) + (args.kept_rows != nullptr ? kWord : 0))};
 }
 
+OpCost CostOf(const CopyPagesArgs& args) {
+  // K and V, read and written.
+  return {.bytes = args.n_copies * 4 * args.pages.page_tokens * KvRowBytes(args.pages)};
+}
+
 OpCost CostOf(const SiluMulArgs& args) {
   // Exponential, sum, quotient, product.
   return {.bytes = Bytes(args.gate_up) + Bytes(args.out), .flops = 4 * args.out.rows * args.out.cols};

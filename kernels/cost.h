@@ -34,6 +34,7 @@ OpCost CostOf(const AppendArgs& args);
 OpCost CostOf(const SiluMulArgs& args);
 OpCost CostOf(const GatherRowsArgs& args);
 OpCost CostOf(const ScatterArgs& args);
+OpCost CostOf(const CopyPagesArgs& args);
 OpCost CostOf(const SampleArgs& args);
 OpCost CostOf(const QueryMomentsArgs& args);
 OpCost CostOf(const ScoreExpectedAttentionArgs& args);

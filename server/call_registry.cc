@@ -6,18 +6,28 @@
 
 namespace lukv {
 
-absl::Status CallRegistry::Add(const std::string& id, std::weak_ptr<AbortableCall> call) {
+absl::Status CallRegistry::Add(const std::string& tenant, const std::string& id, std::weak_ptr<AbortableCall> call) {
   MutexLock lock(&mutex_);
   if (closed_) return absl::UnavailableError("the server is shutting down");
-  if (!calls_.emplace(id, std::move(call)).second) {
+  if (!calls_.emplace(std::pair(tenant, id), std::move(call)).second) {
     return absl::AlreadyExistsError(absl::StrCat("a call with request_id ", id, " is still running"));
   }
   return absl::OkStatus();
 }
 
-void CallRegistry::Remove(const std::string& id) {
+void CallRegistry::Remove(const std::string& tenant, const std::string& id) {
   MutexLock lock(&mutex_);
-  calls_.erase(id);
+  calls_.erase({tenant, id});
+}
+
+void CallRegistry::Abort(const std::string& tenant, const std::string& id, const absl::Status& status) {
+  // Abort takes the call's own lock, under which calls come here.
+  std::shared_ptr<AbortableCall> call;
+  {
+    MutexLock lock(&mutex_);
+    if (const auto found = calls_.find({tenant, id}); found != calls_.end()) call = found->second.lock();
+  }
+  if (call != nullptr) call->Abort(status);
 }
 
 void CallRegistry::Close() {
@@ -36,7 +46,7 @@ void CallRegistry::AbortAll(const absl::Status& status) {
   std::vector<std::shared_ptr<AbortableCall>> calls;
   {
     MutexLock lock(&mutex_);
-    for (const auto& [id, weak] : calls_) {
+    for (const auto& [key, weak] : calls_) {
       if (std::shared_ptr<AbortableCall> call = weak.lock()) calls.push_back(std::move(call));
     }
   }

@@ -1,9 +1,10 @@
-// The running Generate calls of a server: who may come in, who is still there.
+// The running Generate calls of a server, by tenant and request id: who may come in, who is still there.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -24,9 +25,11 @@ class AbortableCall {
 // Any thread may call any method.
 class CallRegistry {
  public:
-  // ALREADY_EXISTS while another call has the id; UNAVAILABLE once closed.
-  absl::Status Add(const std::string& id, std::weak_ptr<AbortableCall> call);
-  void Remove(const std::string& id);
+  // ALREADY_EXISTS while another call of the tenant has the id; UNAVAILABLE once closed.
+  absl::Status Add(const std::string& tenant, const std::string& id, std::weak_ptr<AbortableCall> call);
+  void Remove(const std::string& tenant, const std::string& id);
+  // Does nothing if there is no such call.
+  void Abort(const std::string& tenant, const std::string& id, const absl::Status& status);
 
   // From now on nobody comes in.
   void Close();
@@ -37,7 +40,7 @@ class CallRegistry {
  private:
   Mutex mutex_;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  std::unordered_map<std::string, std::weak_ptr<AbortableCall>> calls_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::pair<std::string, std::string>, std::weak_ptr<AbortableCall>> calls_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace lukv

@@ -1,19 +1,24 @@
-// One Generate call: a reactor that carries the engine's events to the wire.
+// One Generate call of either protocol: carries the engine's events to the wire.
 #pragma once
 
+#include <grpcpp/alarm.h>
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "engine/engine.h"
-#include "lukv/v1/inference.pb.h"
 #include "server/call_registry.h"
 #include "server/executor.h"
 #include "server/metrics.h"
@@ -22,77 +27,158 @@
 
 namespace lukv {
 
-// What all calls of a served model share; outlives them.
+// What a call works with; outlives it.
 struct CallContext {
+  grpc::ServerContextBase* rpc = nullptr;
   Engine* engine = nullptr;
   const Tokenizer* tokenizer = nullptr;
   Executor* executor = nullptr;
   CallRegistry* registry = nullptr;
   Metrics* metrics = nullptr;
+  // What a client may take for the rest of an answer once the engine is done with it.
+  absl::Duration slow_client_timeout = absl::InfiniteDuration();
+};
+
+// How a sample ended.
+struct SampleEnd {
+  int32_t sample = 0;
+  FinishReason reason = FinishReason::kStop;
+  const std::string* stop = nullptr;  // The stop string that ended it, else null.
+  TokenId stop_token = -1;            // The end token or stop id that ended it, else -1.
 };
 
 // Engine thread: pushes into the outbox, whose on_ready posts Pump() to the executor. Executor or gRPC thread: Pump()
-// turns what is there into one message, and writes it if no write is outstanding. A slow client therefore leaves its
-// events in the outbox; when that is full the engine parks the request.
+// turns what is there into messages, and writes the first if no write is outstanding. The outbox is not looked into
+// before all of them are written: a slow client leaves its events there; when it is full the engine parks the request.
 // The call owns itself from Start() to OnDone().
-class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
-                           public AbortableCall,
-                           public std::enable_shared_from_this<GenerateCall> {
+//
+// A protocol overrides how events become messages; all else is here. Its functions run with the call's lock held.
+class GenerateCall : public AbortableCall, public std::enable_shared_from_this<GenerateCall> {
  public:
-  // Registers and submits; the reactor to give to gRPC.
-  static grpc::ServerWriteReactor<v1::GenerateResponse>* Start(const CallContext& context, GenerateInput input);
-
   explicit GenerateCall(const CallContext& context) : context_(context) {}
 
-  void OnWriteDone(bool ok) override;
-  void OnCancel() override;
-  void OnDone() override;
-  void Abort(const absl::Status& status) override;
+  // Registers and submits. Not OK: it did neither, and the call is to end with this. Once.
+  grpc::Status Start(GenerateInput input);
+  void Abort(const absl::Status& status) final;
+
+ protected:
+  // A token, and the text that may be shown since. Not called for what the engine makes beyond a stop string.
+  virtual void WriteToken(const TokenEvent& event, std::string_view text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  // A sample is over, after its last token. `rest`: text that was held back.
+  virtual void WriteSampleEnd(const SampleEnd& end, std::string_view rest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  // The request is over. What the client is told is the result.
+  virtual absl::Status WriteEnd(const absl::Status& status, const Usage& usage)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+
+  // The messages that were made and not written, the first to be written in front.
+  virtual size_t MessageCount() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  virtual void PopMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  virtual void StartWriteMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  // Writes the only message, if there is one, and ends the call.
+  virtual void FinishCall(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+
+  // What the reactor hears from gRPC.
+  void HandleWriteDone(bool ok);
+  void HandleCancel();
+  void HandleDone();
+
+  const CallContext& context() const { return context_; }
+  const std::string& policy() const { return policy_; }
+  bool logprobs() const { return logprobs_; }
+  int32_t prompt_tokens() const { return prompt_tokens_; }
+  size_t samples() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return samples_.size(); }
+
+  Mutex mutex_;
 
  private:
   struct Sample {
     SampleText text;
     bool finished = false;  // For this side; events of the engine that still come are not for the client.
     absl::Time last_token = absl::InfinitePast();
-    int32_t arrived = 0;  // Tokens in the message that is being made.
+    int32_t arrived = 0;  // Tokens of the events that are being turned into messages.
   };
 
   void Submit(GenerateInput input);
   void Pump();
-  // Turns events into response_. The DoneEvent, if it was among them.
-  std::optional<DoneEvent> Consume(std::vector<Event> events) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Consume(std::vector<Event> events) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnToken(const TokenEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnFinish(const FinishEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The delta of a sample in response_.
-  v1::Delta& DeltaOf(int32_t sample) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void FillLogprob(const TokenLogprob& logprob, v1::TokenLogprob& out) const;
+  void OnEnd(const DoneEvent& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ObserveTokens() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void End(const DoneEvent& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The engine is done, and what is left waits for the client: not for ever.
+  void LimitTheRest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DropMessages() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Account(const DoneEvent& done, const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const CallContext context_;
   const absl::Time arrival_ = absl::Now();
   // Written before the call is known to other threads.
+  std::string tenant_;
   std::string id_;
   std::vector<std::string> stops_;
   std::vector<TokenId> silent_ids_;  // End a sample and have no text.
   bool logprobs_ = false;
+  int32_t prompt_tokens_ = 0;
   std::string policy_;
   std::shared_ptr<Outbox> outbox_;
   std::shared_ptr<GenerateCall> self_;
+  KeyUse use_ ABSL_GUARDED_BY(mutex_);
 
-  Mutex mutex_;
   Ticket ticket_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Sample> samples_ ABSL_GUARDED_BY(mutex_);
-  v1::GenerateResponse response_ ABSL_GUARDED_BY(mutex_);  // gRPC reads it while writing_.
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool broken_ ABSL_GUARDED_BY(mutex_) = false;  // Nobody reads any more.
-  bool ended_ ABSL_GUARDED_BY(mutex_) = false;   // Finish was called.
+  bool broken_ ABSL_GUARDED_BY(mutex_) = false;              // Nobody reads any more.
+  std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mutex_);  // The engine let go of it; what the client is to be told.
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;            // FinishCall was called.
+  std::unique_ptr<grpc::Alarm> rest_ ABSL_GUARDED_BY(mutex_);
   bool first_token_seen_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status abort_status_ ABSL_GUARDED_BY(mutex_);  // Not OK: what to tell instead of the engine's CANCELLED.
 };
 
+// The gRPC side of a call that answers with messages of one type.
+template <typename Message>
+class GenerateReactor : public grpc::ServerWriteReactor<Message>, public GenerateCall {
+ public:
+  using Response = Message;
+  using GenerateCall::GenerateCall;
+
+  void OnWriteDone(bool ok) final { HandleWriteDone(ok); }
+  void OnCancel() final { HandleCancel(); }
+  void OnDone() final { HandleDone(); }
+
+ protected:
+  size_t MessageCount() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) final { return messages_.size(); }
+  void PopMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) final { messages_.pop_front(); }
+  void StartWriteMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) final { this->StartWrite(&messages_.front()); }
+  void FinishCall(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) final {
+    if (messages_.empty()) {
+      this->Finish(status);
+    } else {
+      this->StartWriteAndFinish(&messages_.front(), grpc::WriteOptions(), status);
+    }
+  }
+
+  std::deque<Message> messages_ ABSL_GUARDED_BY(mutex_);  // gRPC reads the first while it is written.
+};
+
 // A reactor that ends the call at once.
-grpc::ServerWriteReactor<v1::GenerateResponse>* RefuseGenerate(const grpc::Status& status);
+template <typename Message>
+grpc::ServerWriteReactor<Message>* RefuseCall(const grpc::Status& status) {
+  class RefusedCall final : public grpc::ServerWriteReactor<Message> {
+   public:
+    explicit RefusedCall(const grpc::Status& refusal) { this->Finish(refusal); }
+    void OnDone() override { delete this; }
+  };
+  return new RefusedCall(status);
+}
+
+// The reactor to give to gRPC for a call of a protocol's class.
+template <typename Call, typename... Arguments>
+grpc::ServerWriteReactor<typename Call::Response>* StartCall(const CallContext& context, GenerateInput input,
+                                                             Arguments... arguments) {
+  auto call = std::make_shared<Call>(context, arguments...);
+  const grpc::Status started = call->Start(std::move(input));
+  return started.ok() ? call.get() : RefuseCall<typename Call::Response>(started);
+}
 
 }  // namespace lukv

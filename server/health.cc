@@ -3,7 +3,7 @@
 namespace lukv {
 namespace {
 
-constexpr const char* kServiceNames[] = {"lukv.v1.Inference"};
+constexpr const char* kServiceNames[] = {"lukv.v1.Inference", "vllm.grpc.engine.VllmEngine"};
 
 }  // namespace
 

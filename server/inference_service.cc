@@ -9,8 +9,10 @@
 #include "absl/time/clock.h"
 #include "base/version.h"
 #include "engine/tokenizer/unicode.h"
-#include "server/generate_call.h"
+#include "server/create_context_call.h"
+#include "server/eviction_metadata.h"
 #include "server/grpc_status.h"
+#include "server/inference_call.h"
 
 namespace lukv {
 namespace {
@@ -30,6 +32,11 @@ std::string ToUtf8(std::string_view bytes) {
     bytes.remove_prefix(step.length);
   }
   return text;
+}
+
+grpc::Status NoContext(const std::string& id) {
+  return ToGrpcStatus(absl::NotFoundError(absl::StrCat("there is no context with context_id \"", id, "\"")),
+                      "NO_CONTEXT");
 }
 
 RequestLimits LimitsOf(const ServedModel& model) {
@@ -80,38 +87,124 @@ void InferenceService::AbortAll() {
   registry_.AbortAll(absl::UnavailableError("the server shuts down and the drain timeout has passed"));
 }
 
-grpc::Status InferenceService::Admit(const grpc::CallbackServerContext& context, Caller& caller) const {
-  // First: who has no key learns nothing.
-  if (grpc::Status status = gate_->Enter(context, caller); !status.ok()) {
-    metrics_->OnRefused("unauthenticated");
-    return status;
+grpc::Status InferenceService::CheckServing() const {
+  switch (state_.load()) {
+    case State::kLoading:
+      return ToGrpcStatus(absl::UnavailableError("the model is being loaded"), "MODEL_LOADING");
+    case State::kServing:
+      return grpc::Status::OK;
+    case State::kClosed:
+      return ToGrpcStatus(absl::UnavailableError("the server is shutting down"), "SHUTTING_DOWN");
   }
-  const State state = state_.load();
-  if (state == State::kServing) return grpc::Status::OK;
-  metrics_->OnRefused("unavailable");
-  return state == State::kLoading
-             ? ToGrpcStatus(absl::UnavailableError("the model is being loaded"), "MODEL_LOADING")
-             : ToGrpcStatus(absl::UnavailableError("the server is shutting down"), "SHUTTING_DOWN");
+  return grpc::Status::OK;
 }
+
+grpc::Status InferenceService::Enter(const grpc::CallbackServerContext& context, Caller& caller) const {
+  grpc::Status status = gate_->Enter(context, caller);
+  if (!status.ok()) metrics_->OnRefused("unauthenticated");
+  return status;
+}
+
+grpc::Status InferenceService::Admit(const grpc::CallbackServerContext& context, Caller& caller) const {
+  if (grpc::Status status = Enter(context, caller); !status.ok()) return status;
+  grpc::Status status = CheckServing();
+  if (!status.ok()) metrics_->OnRefused("unavailable");
+  return status;
+}
+
+grpc::Status InferenceService::Admit(const grpc::CallbackServerContext& context, Caller& caller, KeyUse& use) const {
+  if (grpc::Status status = Admit(context, caller); !status.ok()) return status;
+  grpc::Status status = Gate::Begin(caller, use);
+  if (!status.ok()) metrics_->OnRefused("key_limit");
+  return status;
+}
+
+grpc::Status InferenceService::Own(const Caller& caller, KeyUse& use, ValidRequest& request) const {
+  request.tenant = caller.tenant;
+  grpc::Status status = Gate::Queue(use, static_cast<int64_t>(request.prompt.size()));
+  if (!status.ok()) metrics_->OnRefused("key_limit");
+  return status;
+}
+
+CallContext InferenceService::Calls(grpc::CallbackServerContext* context) {
+  return {.rpc = context,
+          .engine = model_.engine.get(),
+          .tokenizer = model_.tokenizer.get(),
+          .executor = executor_.get(),
+          .registry = &registry_,
+          .metrics = metrics_,
+          .slow_client_timeout = model_.slow_client_timeout};
+}
+
+std::string InferenceService::NextRequestId() { return absl::StrCat("lukv-", next_id_++); }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* context,
                                                                            const v1::GenerateRequest* request) {
+  using Response = v1::GenerateResponse;
   Caller caller;
-  if (grpc::Status status = Admit(*context, caller); !status.ok()) return RefuseGenerate(status);
-  auto input = ValidateGenerate(*request, limits_, absl::StrCat("lukv-", next_id_++));
+  KeyUse use;
+  if (grpc::Status status = Admit(*context, caller, use); !status.ok()) return RefuseCall<Response>(status);
+  std::shared_ptr<const StoredContext> stored;
+  if (request->context_case() == v1::GenerateRequest::kContextId) {
+    stored = contexts_.Find(caller.tenant, request->context_id());
+    if (stored == nullptr) {
+      metrics_->OnRefused("no_context");
+      return RefuseCall<Response>(NoContext(request->context_id()));
+    }
+  }
+  auto input = WithEvictionOf(*context, limits_, [&](const RequestLimits& limits) {
+    return ValidateGenerate(*request, limits, NextRequestId(), stored.get());
+  });
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
     metrics_->OnRefused("invalid_request");
-    return RefuseGenerate(BadRequestStatus(*violations));
+    return RefuseCall<Response>(BadRequestStatus(*violations));
   }
   auto& valid = std::get<GenerateInput>(input);
-  valid.request.tenant = caller.tenant;
+  if (grpc::Status status = Own(caller, use, valid.request); !status.ok()) return RefuseCall<Response>(status);
+  valid.use = std::move(use);
   valid.request.deadline = absl::FromChrono(context->deadline());
-  const CallContext call{.engine = model_.engine.get(),
-                         .tokenizer = model_.tokenizer.get(),
-                         .executor = executor_.get(),
-                         .registry = &registry_,
-                         .metrics = metrics_};
-  return GenerateCall::Start(call, std::move(valid));
+  return StartCall<InferenceCall>(Calls(context), std::move(valid));
+}
+
+grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerContext* context,
+                                                          const v1::CreateContextRequest* request,
+                                                          v1::CreateContextResponse* response) {
+  Caller caller;
+  KeyUse use;
+  if (grpc::Status status = Admit(*context, caller, use); !status.ok()) return Reply(context, status);
+  auto input = ValidateCreateContext(*request, limits_, absl::StrCat("lukv-context-", next_id_++));
+  if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
+    metrics_->OnRefused("invalid_request");
+    return Reply(context, BadRequestStatus(*violations));
+  }
+  auto& valid = std::get<ContextInput>(input);
+  if (grpc::Status status = Own(caller, use, valid.request); !status.ok()) return Reply(context, status);
+  valid.use = std::move(use);
+  valid.request.deadline = absl::FromChrono(context->deadline());
+  const EvictionPlan* plan = valid.request.plan.get();
+  const absl::Status reserved = contexts_.Reserve(
+      valid.context_id, {.key = {.tenant = valid.request.tenant,
+                                 .policy = plan != nullptr ? PolicyName(plan->policy()) : PolicyName(Policy()),
+                                 .tokens = valid.request.prompt},
+                         .plan = valid.request.plan,
+                         .policy = valid.policy,
+                         .expiry = valid.request.shared_context->pinned_until});
+  if (!reserved.ok()) return Reply(context, ToGrpcStatus(reserved, "DUPLICATE_CONTEXT_ID"));
+  const ContextCallParts parts{
+      .engine = model_.engine.get(), .executor = executor_.get(), .registry = &registry_, .directory = &contexts_};
+  return CreateContextCall::Start(parts, std::move(valid), response);
+}
+
+grpc::ServerUnaryReactor* InferenceService::DeleteContext(grpc::CallbackServerContext* context,
+                                                          const v1::DeleteContextRequest* request,
+                                                          v1::DeleteContextResponse* /*response*/) {
+  Caller caller;
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
+  const std::shared_ptr<const StoredContext> removed = contexts_.Remove(caller.tenant, request->context_id());
+  if (removed == nullptr) return Reply(context, NoContext(request->context_id()));
+  // Whether its pages are there still is the engine's business.
+  model_.engine->ReleaseContext(removed->key);
+  return Reply(context, grpc::Status::OK);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,

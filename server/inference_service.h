@@ -4,14 +4,17 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "lukv/v1/inference.grpc.pb.h"
 #include "server/call_registry.h"
+#include "server/context_directory.h"
 #include "server/executor.h"
 #include "server/gate.h"
+#include "server/generate_call.h"
 #include "server/metrics.h"
 #include "server/served_model.h"
 #include "server/validate.h"
@@ -31,12 +34,36 @@ class InferenceService final : public v1::Inference::CallbackService {
 
   // Takes no more calls.
   void Close();
+  // For the other protocols on the same server, whose calls run beside these.
+  // What every method asks first; what is not OK is counted as refused, and to be told.
+  // Whether the caller may call, which is all that one without a key learns.
+  grpc::Status Enter(const grpc::CallbackServerContext& context, Caller& caller) const;
+  // And whether calls are taken.
+  grpc::Status Admit(const grpc::CallbackServerContext& context, Caller& caller) const;
+  // And its place among the caller's calls, which is kept as long as `use`.
+  grpc::Status Admit(const grpc::CallbackServerContext& context, Caller& caller, KeyUse& use) const;
+  // Before a request of such a call is submitted: it is the caller's now, and its prompt counts as queued.
+  grpc::Status Own(const Caller& caller, KeyUse& use, ValidRequest& request) const;
+  // Whether calls are taken.
+  grpc::Status CheckServing() const;
+  // REQUIRES: CheckServing() was OK once.
+  const ServedModel& model() const { return model_; }
+  const RequestLimits& limits() const { return limits_; }
+  CallContext Calls(grpc::CallbackServerContext* context);
+  CallRegistry& registry() { return registry_; }
+  // For a request that brings no id.
+  std::string NextRequestId();
+
   // Running Generate calls: whether they were over at the deadline; and ending them with UNAVAILABLE.
   bool WaitUntilIdle(absl::Time deadline);
   void AbortAll();
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* CreateContext(grpc::CallbackServerContext* context, const v1::CreateContextRequest* request,
+                                          v1::CreateContextResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteContext(grpc::CallbackServerContext* context, const v1::DeleteContextRequest* request,
+                                          v1::DeleteContextResponse* response) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
@@ -47,9 +74,6 @@ class InferenceService final : public v1::Inference::CallbackService {
  private:
   enum class State : uint8_t { kLoading, kServing, kClosed };
 
-  // OK for a caller with a key that counts, if keys are asked for, and while calls are taken.
-  grpc::Status Admit(const grpc::CallbackServerContext& context, Caller& caller) const;
-
   Metrics* const metrics_;
   const Gate* const gate_;
   // model_, limits_ and executor_ are written once, before state_ becomes kServing.
@@ -57,6 +81,7 @@ class InferenceService final : public v1::Inference::CallbackService {
   ServedModel model_;
   RequestLimits limits_;
   CallRegistry registry_;
+  ContextDirectory contexts_;
   std::unique_ptr<Executor> executor_;
   std::atomic<uint64_t> next_id_ = 1;
 };

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "server/log.h"
+#include "server/tokenizer_zip.h"
 
 namespace lukv {
 
@@ -30,6 +31,7 @@ absl::StatusOr<Policy> DefaultPolicyOf(const ServerConfig& config, const Engine&
 
 absl::StatusOr<ServedModel> LoadServedModel(const ServerConfig& config) {
   ServedModel model{.name = config.model.name,
+                    .path = config.model.path,
                     .max_sequences = config.engine.max_sequences,
                     .page_tokens = config.engine.page_tokens};
   LUKV_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(config.model.path));
@@ -42,6 +44,8 @@ absl::StatusOr<ServedModel> LoadServedModel(const ServerConfig& config) {
   LUKV_ASSIGN_OR_RETURN(model.default_policy, DefaultPolicyOf(config, *model.engine));
   model.tail = config.eviction.tail;
   model.chat_tail = config.eviction.chat_tail;
+  model.slow_client_timeout = config.engine.slow_client_timeout;
+  model.tokenizer_zip = MakeTokenizerZip(config.model.path, model.engine->info(), *model.tokenizer);
   return model;
 }
 

@@ -2,19 +2,22 @@
 
 #include <prometheus/collectable.h>
 #include <prometheus/counter.h>
-#include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
-#include <exception>
+#include <map>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
+#include "server/request_table.h"
+#include "server/status_page.h"
 
 namespace lukv {
 namespace {
@@ -48,12 +51,31 @@ constexpr Name kPrefill = {"vllm:request_prefill_time_seconds", "From admission 
 constexpr Name kDecode = {"vllm:request_decode_time_seconds", "From the first token to the last."};
 constexpr Name kRequestPrompt = {"vllm:request_prompt_tokens", "Prompt tokens of a request."};
 constexpr Name kRequestGeneration = {"vllm:request_generation_tokens", "Tokens generated for a request."};
+constexpr Name kPreemptions = {"vllm:num_preemptions_total",
+                               "Times that a running request lost its pages to others, to be computed again."};
+constexpr Name kCacheQueries = {"vllm:prefix_cache_queries_total",
+                                "Prompt tokens that were looked up in the cache of contexts and conversations."};
+constexpr Name kCacheHits = {"vllm:prefix_cache_hits_total", "Those of them that were there."};
 // lukv's own.
 constexpr Name kKvFull = {"lukv_kv_full_equivalent_bytes",
                           "What the running sequences would hold with every token in every head."};
 constexpr Name kKvResident = {"lukv_kv_resident_bytes", "Bytes of the pages that the running sequences hold."};
 constexpr Name kPagesUsed = {"lukv_kv_pages_used", "KV pages in use."};
 constexpr Name kPagesTotal = {"lukv_kv_pages_total", "KV pages there are."};
+constexpr Name kPagesFullEquivalent = {"lukv_kv_pages_full_equivalent",
+                                       "KV pages that the running sequences would take with every token in every "
+                                       "head, without rounding."};
+constexpr Name kPagesContexts = {"lukv_kv_pages_contexts", "KV pages of kept contexts and conversations."};
+constexpr Name kPagesReclaimable = {"lukv_kv_pages_reclaimable",
+                                    "Those of them that give way to running sequences; not among the pages in use."};
+constexpr Name kContexts = {"lukv_contexts", "Contexts and conversations that are kept for later requests."};
+constexpr Name kParked = {"lukv_sequences_parked", "Running sequences whose client does not read."};
+constexpr Name kWaitingTokens = {"lukv_waiting_prompt_tokens", "Prompt tokens of the requests that wait."};
+constexpr Name kAdmittedByEviction = {"lukv_sequences_admitted_by_eviction_total",
+                                      "Sequences admitted that a cache of every token would have had no room for."};
+constexpr Name kDecodeStall = {"lukv_decode_stall_seconds_total",
+                               "Time that sequences which could have decoded waited for units of a prefill."};
+constexpr Name kStepFailures = {"lukv_step_failures_total", "Steps that failed and ended the requests in flight."};
 constexpr Name kMemory = {"lukv_memory_plan_bytes", "Device memory that was set aside at the start, by what for."};
 constexpr Name kSteps = {"lukv_engine_steps_total", "Turns of the engine's loop that computed something."};
 constexpr Name kPrefillUnits = {"lukv_prefill_units_total", "Prefill units run: one chunk of tokens in one layer."};
@@ -140,6 +162,20 @@ class EngineCollector : public prometheus::Collectable {
         gauge(kKvResident, static_cast<double>(stats.kv_bytes_resident)),
         gauge(kPagesUsed, stats.pages_used),
         gauge(kPagesTotal, total),
+        gauge(kPagesFullEquivalent,
+              stats.page_bytes > 0 ? static_cast<double>(stats.kv_bytes_full) / static_cast<double>(stats.page_bytes)
+                                   : 0),
+        gauge(kPagesContexts, stats.pages_contexts),
+        gauge(kPagesReclaimable, stats.pages_reclaimable),
+        gauge(kContexts, stats.contexts),
+        gauge(kParked, stats.parked),
+        gauge(kWaitingTokens, static_cast<double>(stats.waiting_tokens)),
+        counter(kPreemptions, stats.preemptions),
+        counter(kCacheQueries, stats.cache_query_tokens),
+        counter(kCacheHits, stats.cache_hit_tokens),
+        counter(kAdmittedByEviction, stats.admitted_by_eviction),
+        Family(kDecodeStall, MetricType::Counter, labels_, absl::ToDoubleSeconds(stats.decode_stall)),
+        counter(kStepFailures, stats.step_failures),
         counter(kSteps, stats.steps),
         counter(kPrefillUnits, stats.prefill_units),
     };
@@ -158,6 +194,11 @@ class EngineCollector : public prometheus::Collectable {
     families.push_back(std::move(full));
     families.push_back(std::move(kept));
     return families;
+  }
+
+  std::string Requests() const {
+    MutexLock lock(&mutex_);
+    return RequestTable(engine_ != nullptr ? engine_->Requests() : std::vector<RequestRow>(), absl::Now());
   }
 
  private:
@@ -230,23 +271,19 @@ struct Metrics::Impl {
   std::set<std::string> policies ABSL_GUARDED_BY(policies_mutex);  // Those that have a label of their own.
   prometheus::Family<prometheus::Counter>& success;
   prometheus::Family<prometheus::Counter>& refused;
-  std::unique_ptr<prometheus::Exposer> exposer;
+  std::unique_ptr<StatusPage> page;
 };
 
 Metrics::Metrics(std::string model_name) : impl_(std::make_unique<Impl>(std::move(model_name))) {}
 Metrics::~Metrics() = default;
 
 absl::StatusOr<std::string> Metrics::Listen(const std::string& address) {
-  try {
-    impl_->exposer = std::make_unique<prometheus::Exposer>(address);
-    impl_->exposer->RegisterCollectable(impl_->registry);
-    impl_->exposer->RegisterCollectable(impl_->engine);
-    const std::string host = address.substr(0, address.rfind(':'));
-    return absl::StrCat(host, ":", impl_->exposer->GetListeningPorts().at(0));
-  } catch (const std::exception&) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", address, " for metrics: it is taken or no address of this machine"));
-  }
+  LUKV_ASSIGN_OR_RETURN(
+      impl_->page,
+      StatusPage::Listen(
+          address, {{"/metrics", {"text/plain; version=0.0.4; charset=utf-8", [this] { return Text(); }}},
+                    {"/debug/requests", {"text/plain; charset=utf-8", [this] { return impl_->engine->Requests(); }}}}));
+  return impl_->page->address();
 }
 
 void Metrics::SetEngine(const Engine* engine, int32_t page_tokens) { impl_->engine->Set(engine, page_tokens); }

@@ -22,7 +22,8 @@ class Metrics {
   explicit Metrics(std::string model_name);
   ~Metrics();
 
-  // Serves http://address/metrics; the address with the port that was taken. UNAVAILABLE: it cannot be used.
+  // Serves http://address/metrics, and the live requests at /debug/requests; the address with the port that was taken.
+  // UNAVAILABLE: it cannot be used.
   absl::StatusOr<std::string> Listen(const std::string& address);
 
   // The engine that gauges and counters are read from at each scrape; nullptr: none (any more). It must live until

@@ -2,8 +2,9 @@
 
 namespace lukv {
 
-SampleText::SampleText(const Tokenizer& tokenizer, const std::vector<std::string>& stops, int32_t min_tokens)
-    : decoder_(tokenizer), matcher_(stops), min_tokens_(min_tokens) {}
+SampleText::SampleText(const Tokenizer& tokenizer, const std::vector<std::string>& stops, int32_t min_tokens,
+                       bool special)
+    : decoder_(tokenizer, special), matcher_(stops), min_tokens_(min_tokens) {}
 
 int32_t SampleText::Push(TokenId token, bool silent, std::string& text) {
   ++tokens_;

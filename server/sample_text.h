@@ -12,8 +12,10 @@ namespace lukv {
 
 class SampleText {
  public:
-  // `stops` must outlive this. Text of the first `min_tokens` tokens is not searched for stop strings.
-  SampleText(const Tokenizer& tokenizer, const std::vector<std::string>& stops, int32_t min_tokens);
+  // `stops` must outlive this. Text of the first `min_tokens` tokens is not searched for stop strings. `special`:
+  // special tokens are part of the text.
+  SampleText(const Tokenizer& tokenizer, const std::vector<std::string>& stops, int32_t min_tokens,
+             bool special = false);
 
   // Appends what may be shown after this token to `text`. `silent`: the token ends the sample and has no text.
   // Returns the index of the stop string that ends the sample here, -1 if none does.

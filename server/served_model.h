@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "engine/engine.h"
 #include "engine/evict/policy.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -13,11 +15,16 @@ namespace lukv {
 
 struct ServedModel {
   std::string name;  // What clients and metrics see.
+  std::string path;  // Where it was loaded from.
+  // server/tokenizer_zip.h; or why there is none.
+  absl::StatusOr<std::string> tokenizer_zip = absl::UnimplementedError("the model has no tokenizer files");
   int32_t max_sequences = 0;
   int32_t page_tokens = 0;
   Policy default_policy;  // Of requests that name none.
   int32_t tail = 0;       // RequestLimits
   int32_t chat_tail = 0;
+  // What a client may take for the rest of an answer once the engine is done with it.
+  absl::Duration slow_client_timeout = absl::InfiniteDuration();
   // The engine reads the tokenizer and goes first.
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Engine> engine;

@@ -20,6 +20,7 @@
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/tls.h"
+#include "server/vllm_service.h"
 #include "server/watchdog.h"
 
 namespace lukv {
@@ -86,6 +87,7 @@ struct Server::Impl {
         gate(std::move(keys), network.keys_exempt_plaintext),
         metrics(model_name),
         service(&metrics, &gate),
+        vllm(&service, &metrics),
         acceptor(network.limits.max_connections) {}
 
   absl::Status ListenForCalls();
@@ -103,6 +105,7 @@ struct Server::Impl {
   Gate gate;
   Metrics metrics;
   InferenceService service;
+  VllmService vllm;
   std::shared_ptr<grpc::ServerCredentials> credentials;  // Of `address`.
   Acceptor acceptor;
   std::unique_ptr<grpc::Server> server;
@@ -137,6 +140,7 @@ absl::Status Server::Impl::ListenForCalls() {
         AddListener(builder, options.plaintext_listen, grpc::InsecureServerCredentials(), plaintext_address, own));
   }
   builder.RegisterService(&service);
+  builder.RegisterService(&vllm);
   server = builder.BuildAndStart();
   if (server == nullptr) return CannotListen(own.empty() ? options.listen : own[0]->address);
   for (const auto& listener : own) LUKV_RETURN_IF_ERROR(listener->Address().status());
@@ -215,6 +219,7 @@ void Server::Drain(absl::Duration timeout) {
   // The process lives on for a while: "" stays SERVING, so that nobody kills it for being unhealthy.
   impl_->health.SetReady(false);
   impl_->service.Close();
+  impl_->vllm.Close();
   if (impl_->service.WaitUntilIdle(absl::Now() + timeout)) return;
   impl_->service.AbortAll();
   if (impl_->service.WaitUntilIdle(absl::Now() + kShutdownGrace)) return;

@@ -12,6 +12,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "server/checker.h"
 #include "server/validate_prompt.h"
 
@@ -26,10 +27,14 @@ constexpr int kMaxTopLogprobs = 20;
 constexpr int32_t kDefaultMaxTokens = 16;
 constexpr float kMaxLogitBias = 100.0f;
 
+constexpr int32_t kDefaultTtlSeconds = 600;
+constexpr int32_t kMaxTtlSeconds = 7 * 24 * 3600;
+
 // The policy that the request names, else the server's. Both forms of naming go through the one parser.
-absl::StatusOr<Policy> PolicyOf(const v1::GenerateRequest& request, const RequestLimits& limits) {
-  if (request.eviction_case() == v1::GenerateRequest::kPolicy) return ParsePolicy(request.policy());
-  if (request.eviction_case() != v1::GenerateRequest::kEvictionPolicy) return limits.default_policy;
+template <typename Request>
+absl::StatusOr<Policy> PolicyOf(const Request& request, const RequestLimits& limits) {
+  if (request.eviction_case() == Request::kPolicy) return ParsePolicy(request.policy());
+  if (request.eviction_case() != Request::kEvictionPolicy) return limits.default_policy;
   const v1::EvictionPolicy& policy = request.eviction_policy();
   std::string name = absl::StrCat(policy.allocator(), "+", policy.scorer(), "@");
   switch (policy.budget_case()) {
@@ -54,9 +59,10 @@ absl::StatusOr<Policy> PolicyOf(const v1::GenerateRequest& request, const Reques
   return ParsePolicy(name);
 }
 
-void Eviction(const v1::GenerateRequest& request, int32_t context, const RequestLimits& limits, GenerateInput& out,
-              Checker& checker) {
-  const char* field = request.eviction_case() == v1::GenerateRequest::kEvictionPolicy ? "eviction_policy" : "policy";
+// Input: GenerateInput or ContextInput.
+template <typename Request, typename Input>
+void Eviction(const Request& request, int32_t context, const RequestLimits& limits, Input& out, Checker& checker) {
+  const char* field = request.eviction_case() == Request::kEvictionPolicy ? "eviction_policy" : "policy";
   const absl::StatusOr<Policy> policy = PolicyOf(request, limits);
   if (!policy.ok()) {
     checker.Add(field, std::string(policy.status().message()));
@@ -141,20 +147,51 @@ void Stops(const v1::GenerateRequest& request, const Tokenizer& tokenizer, Gener
   out.request.stop_ids.assign(request.stop_token_ids().begin(), request.stop_token_ids().end());
 }
 
+// Ids go to the log, where they must not make lines of their own.
+void Id(const char* field, const std::string& id, Checker& checker) {
+  checker.Require(id.size() <= kMaxRequestId && std::all_of(id.begin(), id.end(), absl::ascii_isgraph), field,
+                  absl::StrCat(id.size(), " bytes"), absl::StrCat("0 to ", kMaxRequestId, " printable characters"));
+}
+
+void Priority(int32_t priority, ValidRequest& out, Checker& checker) {
+  out.priority = priority;
+  checker.Require(priority >= -kMaxPriority && priority <= kMaxPriority, "priority", absl::StrCat(priority),
+                  absl::StrCat("[-", kMaxPriority, ", ", kMaxPriority, "]"));
+}
+
+// What is kept of the prompt's context, and what of it others may share.
+void ContextUse(const v1::GenerateRequest& request, int32_t context, const RequestLimits& limits,
+                const StoredContext* stored, GenerateInput& out, Checker& checker) {
+  const bool has_context = request.context_case() != v1::GenerateRequest::CONTEXT_NOT_SET;
+  if (has_context && context > 0) out.request.shared_context = SharedContextUse{.n_tokens = context};
+  Id("conversation_id", request.conversation_id(), checker);
+  out.request.conversation = request.conversation_id();
+  if (!request.conversation_id().empty()) {
+    checker.Require(!has_context, "conversation_id", "one beside a context", "one or the other");
+    checker.Require(out.request.n == 1, "conversation_id", absl::StrCat("one with n = ", out.request.n), "n = 1");
+  }
+  if (stored == nullptr) {
+    Eviction(request, context, limits, out, checker);
+    return;
+  }
+  checker.Require(request.eviction_case() == v1::GenerateRequest::EVICTION_NOT_SET, "policy", "one beside context_id",
+                  "none; the context was compressed when it was made");
+  out.request.plan = stored->plan;
+  out.policy = stored->policy;
+}
+
 }  // namespace
 
 Validated<GenerateInput> ValidateGenerate(const v1::GenerateRequest& request, const RequestLimits& limits,
-                                          std::string fallback_id) {
+                                          std::string fallback_id, const StoredContext* stored) {
   Checker checker;
   GenerateInput input;
   ValidRequest& out = input.request;
-  // It goes to the log, where it must not make lines of its own.
-  const std::string& id = request.request_id();
-  checker.Require(id.size() <= kMaxRequestId && std::all_of(id.begin(), id.end(), absl::ascii_isgraph), "request_id",
-                  absl::StrCat(id.size(), " bytes"), absl::StrCat("0 to ", kMaxRequestId, " printable characters"));
+  Id("request_id", request.request_id(), checker);
   out.id = request.request_id().empty() ? std::move(fallback_id) : request.request_id();
   Sampling(request.sampling(), *limits.tokenizer, out.sampling, checker);
   Stops(request, *limits.tokenizer, input, checker);
+  Priority(request.priority(), out, checker);
   out.ignore_eos = request.ignore_eos();
   out.logprobs = request.logprobs();
   out.top_logprobs = request.top_logprobs();
@@ -163,10 +200,31 @@ Validated<GenerateInput> ValidateGenerate(const v1::GenerateRequest& request, co
   checker.Require(out.logprobs || out.top_logprobs <= 0, "top_logprobs",
                   absl::StrCat(out.top_logprobs, " without logprobs"), "0 unless logprobs is true");
   // Last: it may be the longest to check.
-  PromptTokens prompt = ValidatePrompt(request, limits, checker);
+  PromptTokens prompt = ValidatePrompt(request, limits, stored, checker);
   out.prompt = std::move(prompt.tokens);
   Lengths(request, limits, out, checker);
-  Eviction(request, prompt.context, limits, input, checker);
+  ContextUse(request, prompt.context, limits, stored, input, checker);
+  if (!checker.ok()) return checker.Take();
+  return input;
+}
+
+Validated<ContextInput> ValidateCreateContext(const v1::CreateContextRequest& request, const RequestLimits& limits,
+                                              const std::string& id) {
+  Checker checker;
+  ContextInput input;
+  ValidRequest& out = input.request;
+  Id("context_id", request.context_id(), checker);
+  out.id = id;
+  input.context_id = request.context_id().empty() ? id : request.context_id();
+  Priority(request.priority(), out, checker);
+  const int32_t ttl = request.has_ttl_seconds() ? request.ttl_seconds() : kDefaultTtlSeconds;
+  checker.Require(ttl >= 1 && ttl <= kMaxTtlSeconds, "ttl_seconds", absl::StrCat(ttl),
+                  absl::StrCat("1 to ", kMaxTtlSeconds));
+  out.prompt = ValidateContext(request, limits, checker);
+  out.max_tokens = 0;
+  const auto context = static_cast<int32_t>(out.prompt.size());
+  out.shared_context = SharedContextUse{.n_tokens = context, .pinned_until = absl::Now() + absl::Seconds(ttl)};
+  Eviction(request, context, limits, input, checker);
   if (!checker.ok()) return checker.Take();
   return input;
 }

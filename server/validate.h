@@ -15,6 +15,8 @@
 #include "engine/tokenizer/chat_template.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "lukv/v1/inference.pb.h"
+#include "server/api_keys.h"
+#include "server/context_directory.h"
 #include "server/grpc_status.h"
 
 namespace lukv {
@@ -39,15 +41,28 @@ struct GenerateInput {
   ValidRequest request;           // Without the deadline.
   std::vector<std::string> stop;  // Not empty strings.
   std::string policy;             // Name of the policy that was asked for, or is the default.
+  bool show_special = false;      // Special tokens are part of the text that stop strings are looked for in.
+  KeyUse use = {};                // Of its caller's limits, as long as it runs.
 };
 
 // Either the value or everything that is wrong with the request.
 template <typename T>
 using Validated = std::variant<T, std::vector<FieldViolation>>;
 
-// `fallback_id` names a request that brought no request_id.
+// What a CreateContext asks for.
+struct ContextInput {
+  ValidRequest request;  // Without output.
+  std::string context_id;
+  std::string policy;
+  KeyUse use = {};  // Of its caller's limits, as long as it runs.
+};
+
+// `fallback_id` names a request that brought no request_id. `stored`: what its context_id stands for, if it has one.
 Validated<GenerateInput> ValidateGenerate(const v1::GenerateRequest& request, const RequestLimits& limits,
-                                          std::string fallback_id);
+                                          std::string fallback_id, const StoredContext* stored = nullptr);
+// `id` names the request, and the context if none was given.
+Validated<ContextInput> ValidateCreateContext(const v1::CreateContextRequest& request, const RequestLimits& limits,
+                                              const std::string& id);
 Validated<std::vector<TokenId>> ValidateTokenize(const v1::TokenizeRequest& request, const RequestLimits& limits);
 Validated<std::vector<TokenId>> ValidateDetokenize(const v1::DetokenizeRequest& request, const RequestLimits& limits);
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
 
 namespace lukv {
 namespace {
@@ -47,7 +48,8 @@ std::vector<TokenId> CheckedIds(const std::string& field, const v1::TokenIds& id
   return {ids.ids().begin(), ids.ids().end()};
 }
 
-std::vector<TokenId> Context(const v1::GenerateRequest& request, const RequestLimits& limits, Checker& checker) {
+std::vector<TokenId> Context(const v1::GenerateRequest& request, const RequestLimits& limits,
+                             const StoredContext* stored, Checker& checker) {
   switch (request.context_case()) {
     case v1::GenerateRequest::kContextText:
       return CheckedText("context_text", request.context_text(), request.parse_special(), limits.tokenizer->adds_bos(),
@@ -55,6 +57,8 @@ std::vector<TokenId> Context(const v1::GenerateRequest& request, const RequestLi
     case v1::GenerateRequest::kContextTokenIds:
       return CheckedIds("context_token_ids.ids", request.context_token_ids(), limits, checker);
     case v1::GenerateRequest::kContextId:
+      LUKV_CHECK(stored != nullptr);
+      return stored->key.tokens;
     case v1::GenerateRequest::CONTEXT_NOT_SET:
       break;
   }
@@ -106,9 +110,34 @@ ConversationTokens EncodeConversation(const v1::Conversation& conversation, cons
   return result;
 }
 
-PromptTokens ValidatePrompt(const v1::GenerateRequest& request, const RequestLimits& limits, Checker& checker) {
+std::vector<TokenId> ValidateContext(const v1::CreateContextRequest& request, const RequestLimits& limits,
+                                     Checker& checker) {
+  std::vector<TokenId> tokens;
+  const char* field = "";
+  switch (request.context_case()) {
+    case v1::CreateContextRequest::kContextText:
+      field = "context_text";
+      tokens = CheckedText(field, request.context_text(), /*parse_special=*/false, limits.tokenizer->adds_bos(), limits,
+                           checker);
+      break;
+    case v1::CreateContextRequest::kContextTokenIds:
+      field = "context_token_ids.ids";
+      tokens = CheckedIds(field, request.context_token_ids(), limits, checker);
+      break;
+    case v1::CreateContextRequest::CONTEXT_NOT_SET:
+      checker.Add("context", "got none; allowed is one of context_text, context_token_ids");
+      return {};
+  }
+  // A question of one token and an answer of one have to fit behind it.
+  checker.Require(static_cast<int64_t>(tokens.size()) + 2 <= limits.max_context, field,
+                  absl::StrCat(tokens.size(), " tokens"), absl::StrCat("1 to ", limits.max_context - 2));
+  return checker.ok() ? tokens : std::vector<TokenId>();
+}
+
+PromptTokens ValidatePrompt(const v1::GenerateRequest& request, const RequestLimits& limits,
+                            const StoredContext* stored, Checker& checker) {
   const bool has_context = request.context_case() != v1::GenerateRequest::CONTEXT_NOT_SET;
-  std::vector<TokenId> context = Context(request, limits, checker);
+  std::vector<TokenId> context = Context(request, limits, stored, checker);
   int32_t tail = Tail(request, limits, checker);
   std::vector<TokenId> prompt;
   const char* field = "";

@@ -16,7 +16,13 @@ struct PromptTokens {
   int32_t context = 0;          // Tokens of the context; 0: all of it is the question.
 };
 
-PromptTokens ValidatePrompt(const v1::GenerateRequest& request, const RequestLimits& limits, Checker& checker);
+// `stored`: as for ValidateGenerate.
+PromptTokens ValidatePrompt(const v1::GenerateRequest& request, const RequestLimits& limits,
+                            const StoredContext* stored, Checker& checker);
+
+// A context that comes by itself; empty if something is wrong with it.
+std::vector<TokenId> ValidateContext(const v1::CreateContextRequest& request, const RequestLimits& limits,
+                                     Checker& checker);
 
 std::vector<TokenId> EncodeText(const std::string& field, const std::string& text, bool parse_special, bool add_bos,
                                 const RequestLimits& limits, Checker& checker);

@@ -108,6 +108,96 @@ void HeadPageTable::Assign(Slot slot, std::span<const int32_t> kept, int32_t roo
   }
 }
 
+uint32_t HeadPageTable::SharedCount(const SlotState& state, int32_t kept) const {
+  if (state.shared == nullptr) return 0;
+  const int32_t entries = kept + state.shared_generated;
+  return state.shares_last_page ? geometry_.PagesFor(entries) : static_cast<uint32_t>(entries / geometry_.page_tokens);
+}
+
+std::shared_ptr<const SharedPages> HeadPageTable::Share(Slot slot, int32_t generated) {
+  SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  LUKV_CHECK(state.in_use && state.layers_set == geometry_.n_layers && state.pages_used == state.lease.pages().size());
+  LUKV_CHECK(generated <= this->generated(slot) && generated >= state.shared_generated);
+  auto shared = std::make_shared<SharedPages>();
+  shared->generated_ = generated;
+  shared->base_ = state.shared;
+  std::vector<PageId> own;
+  const size_t first = HeadIndex(slot, 0, 0);
+  for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
+    const int32_t kept = KeptOf(i);
+    const std::span<const PageId> pages(&words_[arena_ + words_[offset_ + i]], geometry_.PagesFor(kept + generated));
+    shared->kept_.push_back(kept);
+    shared->first_page_.push_back(static_cast<uint32_t>(shared->pages_.size()));
+    shared->pages_.insert(shared->pages_.end(), pages.begin(), pages.end());
+    // With nothing added there may be fewer pages than are shared already.
+    const size_t before = std::min<size_t>(SharedCount(state, kept), pages.size());
+    own.insert(own.end(), pages.begin() + static_cast<std::ptrdiff_t>(before), pages.end());
+  }
+  shared->first_page_.push_back(static_cast<uint32_t>(shared->pages_.size()));
+  shared->lease_ = state.lease.Split(std::move(own), PageOwner::kContext);
+  state.pages_used = static_cast<uint32_t>(state.lease.pages().size());
+  state.shared = shared;
+  state.shared_generated = generated;
+  state.shares_last_page = true;
+  return shared;
+}
+
+uint32_t HeadPageTable::PagesToOpenShared(const SharedPages& shared, int32_t generated) const {
+  return static_cast<uint32_t>(std::count_if(shared.kept().begin(), shared.kept().end(), [&](int32_t kept) {
+    return (kept + generated) % geometry_.page_tokens != 0;
+  }));
+}
+
+std::vector<PageCopy> HeadPageTable::OpenShared(Slot slot, std::shared_ptr<const SharedPages> shared, int32_t generated,
+                                                int32_t room, PageLease lease) {
+  LUKV_CHECK(shared->kept().size() == static_cast<size_t>(geometry_.heads()));
+  LUKV_CHECK(generated >= 0 && generated <= shared->generated());
+  LUKV_CHECK(lease.pages().size() == PagesToOpenShared(*shared, generated));
+  Open(slot, generated, room, std::move(lease));
+  SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  std::vector<PageCopy> copies;
+  const size_t first = HeadIndex(slot, 0, 0);
+  for (size_t head = 0; head < shared->kept().size(); ++head) {
+    const int32_t kept = shared->kept()[head];
+    LUKV_CHECK(kept + generated <= max_entries_ - room);
+    const std::span<const PageId> pages = shared->pages(head);
+    const size_t full = static_cast<size_t>((kept + generated) / geometry_.page_tokens);
+    Set(offset_ + first + head, static_cast<uint32_t>(state.arena_end));
+    Set(kept_ + first + head, static_cast<uint32_t>(kept));
+    for (size_t p = 0; p < full; ++p) Set(arena_ + state.arena_end + p, pages[p]);
+    if ((kept + generated) % geometry_.page_tokens != 0) {
+      const PageId own = state.lease.pages()[state.pages_used++];
+      Set(arena_ + state.arena_end + full, own);
+      copies.push_back({.from = pages[full], .to = own});
+    }
+    state.arena_end += geometry_.PagesFor(kept + generated + room);
+  }
+  state.layers_set = geometry_.n_layers;
+  state.shared = std::move(shared);
+  state.shared_generated = generated;
+  return copies;
+}
+
+uint32_t HeadPageTable::PagesToGoOn(const SharedPages& shared, int32_t generated, int32_t more) const {
+  uint32_t pages = 0;
+  for (const int32_t kept : shared.kept()) {
+    pages += geometry_.PagesFor(kept + more) - static_cast<uint32_t>((kept + generated) / geometry_.page_tokens);
+  }
+  return pages;
+}
+
+uint32_t HeadPageTable::OwnPages(Slot slot, int32_t generated) const {
+  const SlotState& state = slots_[static_cast<size_t>(Value(slot))];
+  LUKV_CHECK(state.layers_set == geometry_.n_layers);
+  uint32_t pages = 0;
+  const size_t first = HeadIndex(slot, 0, 0);
+  for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
+    const uint32_t shared = SharedCount(state, KeptOf(i));
+    pages += std::max(geometry_.PagesFor(KeptOf(i) + generated), shared) - shared;
+  }
+  return pages;
+}
+
 void HeadPageTable::Release(Slot slot) {
   SlotState& state = slots_[static_cast<size_t>(Value(slot))];
   LUKV_CHECK(state.in_use);
@@ -148,7 +238,7 @@ void HeadPageTable::Append(Slot slot, int32_t n, PageLease lease) {
 void HeadPageTable::Truncate(Slot slot, int32_t kept_of_appended) {
   SlotState& state = slots_[static_cast<size_t>(Value(slot))];
   const int32_t appended = generated(slot);
-  LUKV_CHECK(state.in_use && kept_of_appended >= 0 && kept_of_appended <= appended);
+  LUKV_CHECK(state.in_use && kept_of_appended >= state.shared_generated && kept_of_appended <= appended);
   std::vector<PageId> unused;
   const size_t first = HeadIndex(slot, 0, 0);
   for (size_t i = first; i < first + static_cast<size_t>(geometry_.heads()); ++i) {
@@ -175,6 +265,12 @@ std::span<const int32_t> HeadPageTable::Kept(Slot slot, int32_t layer) const {
   LUKV_CHECK(layer < slots_[static_cast<size_t>(Value(slot))].layers_set);
   return {reinterpret_cast<const int32_t*>(&words_[kept_ + HeadIndex(slot, layer, 0)]),
           static_cast<size_t>(geometry_.n_kv_heads)};
+}
+
+std::span<const int32_t> HeadPageTable::AllKept(Slot slot) const {
+  LUKV_CHECK(slots_[static_cast<size_t>(Value(slot))].layers_set == geometry_.n_layers);
+  return {reinterpret_cast<const int32_t*>(&words_[kept_ + HeadIndex(slot, 0, 0)]),
+          static_cast<size_t>(geometry_.heads())};
 }
 
 uint32_t HeadPageTable::pages_held(Slot slot) const {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/kv/page_pool.h"
+#include "engine/kv/shared_pages.h"
 #include "kernels/args.h"
 
 namespace lukv {
@@ -52,6 +53,29 @@ class HeadPageTable {
   // All of it at once, for a prompt whose kept entries are known: [n_layers * n_kv_heads].
   // REQUIRES: as above; lease.pages().size() == PagesFor(kept, 0).
   void Assign(Slot slot, std::span<const int32_t> kept, int32_t room, PageLease lease);
+
+  // What the slot's heads hold of the context, and the first `generated` entries behind it, for others to go on from.
+  // The slot keeps them and goes on, too, but cannot take them back (Truncate). REQUIRES: in use, all layers are set
+  // and no spare pages held; generated <= generated(slot), and at least what it shares already.
+  std::shared_ptr<const SharedPages> Share(Slot slot, int32_t generated);
+  // Pages that OpenShared needs: one for each head whose last page is not full.
+  uint32_t PagesToOpenShared(const SharedPages& shared, int32_t generated) const;
+  // Takes slot into use with the entries of `shared`, but with no more than `generated` behind the context; it may grow
+  // by `room`. The slot's heads get pages of their own from `lease` for last pages that are not full: the contents have
+  // to be copied as the result says, before anything is written. REQUIRES: the slot is free; generated <=
+  // shared->generated(); `lease` has PagesToOpenShared pages.
+  std::vector<PageCopy> OpenShared(Slot slot, std::shared_ptr<const SharedPages> shared, int32_t generated,
+                                   int32_t room, PageLease lease);
+  // Pages of its own that the slot would hold with `generated` entries behind the context. REQUIRES: all layers are
+  // set.
+  uint32_t OwnPages(Slot slot, int32_t generated) const;
+  // Pages of its own that a slot would hold that was opened so and then grew to `more` entries behind the context.
+  uint32_t PagesToGoOn(const SharedPages& shared, int32_t generated, int32_t more) const;
+  // What the slot shares, or null.
+  const std::shared_ptr<const SharedPages>& shared(Slot slot) const {
+    return slots_[static_cast<size_t>(Value(slot))].shared;
+  }
+
   // Gives the slot's pages back. REQUIRES: in use.
   void Release(Slot slot);
 
@@ -61,15 +85,18 @@ class HeadPageTable {
   void Append(Slot slot, int32_t n, PageLease lease);
   // Takes back what was appended after the first `kept_of_appended` entries; pages that hold none any more go to the
   // pool.
-  // REQUIRES: in use, at least so many were appended.
+  // REQUIRES: in use, at least so many were appended, and none of those given up is shared.
   void Truncate(Slot slot, int32_t kept_of_appended);
 
   CacheLength Length(Slot slot, int32_t layer, int32_t head) const;
   // Pages of one head in order. [PagesFor(Length)]
   std::span<const PageId> Pages(Slot slot, int32_t layer, int32_t head) const;
+  // Pages of its own.
   uint32_t pages_held(Slot slot) const;
   // Entries kept of the context by each head, [n_kv_heads]. REQUIRES: the layer was set.
   std::span<const int32_t> Kept(Slot slot, int32_t layer) const;
+  // The same of all layers, [n_layers * n_kv_heads]. REQUIRES: all were set.
+  std::span<const int32_t> AllKept(Slot slot) const;
   // Entries that followed them.
   int32_t generated(Slot slot) const { return static_cast<int32_t>(words_[GeneratedIndex(slot)]); }
   bool in_use(Slot slot) const { return slots_[static_cast<size_t>(Value(slot))].in_use; }
@@ -96,7 +123,12 @@ class HeadPageTable {
     size_t arena_end = 0;     // Of what the slot's heads have in the arena.
     uint32_t pages_used = 0;  // Of the lease, from the front; all of it once the spare pages are back.
     PageLease lease;
+    std::shared_ptr<const SharedPages> shared;
+    int32_t shared_generated = 0;   // Entries of it behind the context that the slot has.
+    bool shares_last_page = false;  // It is the slot that may write into it.
   };
+  // Pages of a head that are not the slot's own.
+  uint32_t SharedCount(const SlotState& state, int32_t kept) const;
   // Words: generated [n_slots], kept [n_slots, n_layers, n_kv_heads], offset [same], arena [n_slots * slot_stride_].
   size_t GeneratedIndex(Slot slot) const { return static_cast<size_t>(Value(slot)); }
   size_t HeadIndex(Slot slot, int32_t layer, int32_t head) const;

@@ -41,15 +41,26 @@ void PageLease::Absorb(PageLease other) {
   other.pool_ = nullptr;
 }
 
-void PageLease::GiveBack(std::vector<PageId> pages) {
-  if (pages.empty()) return;
+void PageLease::Remove(std::vector<PageId>& pages) {
   LUKV_CHECK(pool_ != nullptr);
   std::sort(pages.begin(), pages.end());
   LUKV_CHECK(std::adjacent_find(pages.begin(), pages.end()) == pages.end());
   const size_t found =
       std::erase_if(pages_, [&](PageId page) { return std::binary_search(pages.begin(), pages.end(), page); });
   LUKV_CHECK(found == pages.size());
+}
+
+void PageLease::GiveBack(std::vector<PageId> pages) {
+  if (pages.empty()) return;
+  Remove(pages);
   pool_->Return(owner_, pages);
+}
+
+PageLease PageLease::Split(std::vector<PageId> pages, PageOwner owner) {
+  if (pages.empty()) return PageLease();
+  Remove(pages);
+  pool_->ChangeOwner(owner_, owner, static_cast<uint32_t>(pages.size()));
+  return PageLease(pool_, owner, std::move(pages));
 }
 
 PagePool::PagePool(uint32_t n_pages) : total_(n_pages), is_free_(n_pages, true) {
@@ -79,6 +90,12 @@ void PagePool::Return(PageOwner owner, std::span<const PageId> pages) {
   }
   LUKV_CHECK(used_by_[static_cast<size_t>(owner)] >= pages.size());
   used_by_[static_cast<size_t>(owner)] -= static_cast<uint32_t>(pages.size());
+}
+
+void PagePool::ChangeOwner(PageOwner from, PageOwner to, uint32_t n) {
+  LUKV_CHECK(used_by_[static_cast<size_t>(from)] >= n);
+  used_by_[static_cast<size_t>(from)] -= n;
+  used_by_[static_cast<size_t>(to)] += n;
 }
 
 }  // namespace lukv

@@ -32,12 +32,15 @@ class PageLease {
   void Absorb(PageLease other);
   // Gives these pages back and keeps the others. REQUIRES: all are of this lease, none twice.
   void GiveBack(std::vector<PageId> pages);
+  // Hands these pages over to a lease of their own, held for `owner`. REQUIRES: as for GiveBack.
+  PageLease Split(std::vector<PageId> pages, PageOwner owner);
 
  private:
   friend class PagePool;
   PageLease(PagePool* pool, PageOwner owner, std::vector<PageId> pages)
       : pool_(pool), owner_(owner), pages_(std::move(pages)) {}
   void Release();
+  void Remove(std::vector<PageId>& pages);  // Sorts them.
 
   PagePool* pool_ = nullptr;
   PageOwner owner_ = PageOwner::kSequence;
@@ -64,6 +67,7 @@ class PagePool {
  private:
   friend class PageLease;
   void Return(PageOwner owner, std::span<const PageId> pages);
+  void ChangeOwner(PageOwner from, PageOwner to, uint32_t n);
 
   const uint32_t total_;
   std::vector<PageId> free_;

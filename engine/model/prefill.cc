@@ -2,6 +2,7 @@
 // pages.
 #include <algorithm>
 #include <cstddef>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -29,6 +30,16 @@ std::vector<ScorerSettings> Scorers(const PrefillPrompt& prompt) {
   return scorers;
 }
 
+// Entries that a head has on average before the question's first one.
+int32_t KeptByHead(const PrefillPrompt& prompt) {
+  if (prompt.context.empty()) return Value(prompt.first_position);
+  const EvictionPlan* plan = prompt.targets.front().plan;
+  if (plan == nullptr) return static_cast<int32_t>(prompt.context.size());
+  const std::span<const int32_t> budgets = plan->budgets();
+  return static_cast<int32_t>(std::accumulate(budgets.begin(), budgets.end(), int64_t{0}) /
+                              static_cast<int64_t>(budgets.size()));
+}
+
 // Adds the time that passes in its scope.
 class Stopwatch {
  public:
@@ -51,9 +62,48 @@ void PrefillGroup::Drop(size_t prompt) {
   --live_prompts_;
 }
 
+PrefillUnit PrefillGroup::next_unit() const {
+  LUKV_CHECK(!done());
+  if (chunk_begin_ < context_tokens_) {
+    return {.kind = PrefillUnit::Kind::kContext, .rows = context_tokens_ - chunk_begin_};
+  }
+  if (context_tokens_ > 0 && !compacted_) return {.kind = PrefillUnit::Kind::kCompact, .rows = context_tokens_};
+  return {.kind = PrefillUnit::Kind::kQuestion, .rows = tokens() - chunk_begin_};
+}
+
+int64_t PrefillGroup::EntriesSeen(int32_t rows) const {
+  int64_t seen = 0;
+  const int32_t end = chunk_begin_ + rows;
+  const auto add = [&](int32_t begin_row, int32_t length, int64_t before) {
+    const int64_t first = std::max(chunk_begin_, begin_row) - begin_row;
+    const int64_t last = std::min(end, begin_row + length) - begin_row;
+    if (first < last) seen += (last - first) * (before + (first + last + 1) / 2);
+  };
+  for (const Prompt& prompt : prompts_) {
+    if (prompt.dropped()) continue;
+    add(prompt.context_row, prompt.context, 0);
+    add(prompt.question_row, prompt.question, prompt.kept);
+  }
+  return seen;
+}
+
 absl::StatusOr<PrefillGroup> ModelRunner::BeginPrefill(std::span<const PrefillPrompt> prompts) {
+  return Begin(prompts, RowClass::kPrefill);
+}
+
+absl::StatusOr<PrefillGroup> ModelRunner::BeginReplay(std::span<const PrefillPrompt> prompts) {
+  LUKV_ASSIGN_OR_RETURN(PrefillGroup group, Begin(prompts, RowClass::kDecode));
+  for (PrefillGroup::Prompt& prompt : group.prompts_) {
+    LUKV_CHECK(prompt.context == 0);
+    prompt.logits_from = prompt.question;
+  }
+  return group;
+}
+
+absl::StatusOr<PrefillGroup> ModelRunner::Begin(std::span<const PrefillPrompt> prompts, RowClass rows) {
   const ModelConfig& c = config();
   PrefillGroup group;
+  group.rows_ = rows;
   group.n_layers_ = c.n_layers;
   group.live_prompts_ = prompts.size();
   std::vector<TokenId> ids;
@@ -70,6 +120,7 @@ absl::StatusOr<PrefillGroup> ModelRunner::BeginPrefill(std::span<const PrefillPr
                                .context_row = static_cast<int32_t>(ids.size()),
                                .context = static_cast<int32_t>(prompt.context.size()),
                                .question = static_cast<int32_t>(prompt.question.size()),
+                               .kept = KeptByHead(prompt),
                                .logits_from = static_cast<int32_t>(std::min(prompt.logits_from, tokens - 1)),
                                .observed = prompt.observed_scorers};
     for (const PrefillTarget& target : prompt.targets) {
@@ -117,20 +168,28 @@ absl::Status ModelRunner::Prefill(std::span<const PrefillPrompt> prompts, const 
   return absl::OkStatus();
 }
 
-absl::Status ModelRunner::RunPrefillUnit(PrefillGroup& group, const PrefillSinks& sinks) {
-  LUKV_CHECK(!group.done());
+absl::Status ModelRunner::RunPrefillUnit(PrefillGroup& group, const PrefillSinks& sinks, int32_t max_rows) {
+  const PrefillUnit unit = group.next_unit();
+  LUKV_CHECK(max_rows >= 1);
   const int32_t begin = group.chunk_begin_;
-  const bool context = begin < group.context_tokens_;
-  const int32_t end = std::min(context ? group.context_tokens_ : group.tokens(), begin + options_.prefill_chunk);
-  if (context) {
-    LUKV_RETURN_IF_ERROR(ContextChunk(group, begin, end, sinks));
-    if (end == group.context_tokens_) LUKV_RETURN_IF_ERROR(CompactLayer(group, sinks.scores));
-  } else {
-    LUKV_RETURN_IF_ERROR(QuestionChunk(group, begin, end, sinks));
+  const int32_t end = begin + std::min({unit.rows, options_.prefill_chunk, max_rows});
+  switch (unit.kind) {
+    case PrefillUnit::Kind::kContext:
+      LUKV_RETURN_IF_ERROR(ContextChunk(group, begin, end, sinks));
+      group.chunk_begin_ = end;
+      return absl::OkStatus();  // The layer ends with its compaction at least.
+    case PrefillUnit::Kind::kCompact:
+      LUKV_RETURN_IF_ERROR(CompactLayer(group, sinks.scores));
+      group.compacted_ = true;
+      break;
+    case PrefillUnit::Kind::kQuestion:
+      LUKV_RETURN_IF_ERROR(QuestionChunk(group, begin, end, sinks));
+      group.chunk_begin_ = end;
+      break;
   }
-  group.chunk_begin_ = end;
-  if (end < group.tokens()) return absl::OkStatus();
+  if (group.chunk_begin_ < group.tokens()) return absl::OkStatus();
   group.chunk_begin_ = 0;
+  group.compacted_ = false;
   if (++group.layer_ < group.n_layers_) return absl::OkStatus();
   for (const PrefillGroup::Prompt& prompt : group.prompts_) {
     if (prompt.context == 0) continue;
@@ -212,7 +271,7 @@ absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int3
   const LayerWeights& weights = model_.layers[static_cast<size_t>(group.layer_)];
   const Matrix x = Hidden(group, begin, end);
   const bool last_layer = group.layer_ + 1 == group.n_layers_;
-  LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x, RowClass::kPrefill));
+  LUKV_RETURN_IF_ERROR(AttentionInputs(weights, x, group.rows_));
   for (size_t p = 0; p < group.prompts_.size(); ++p) {
     const PrefillGroup::Prompt& prompt = group.prompts_[p];
     const int32_t first = std::max(begin, prompt.question_row);
@@ -228,8 +287,8 @@ absl::Status ModelRunner::QuestionChunk(PrefillGroup& group, int32_t begin, int3
     if (last_layer) LUKV_RETURN_IF_ERROR(LastLayerRows(group, p, wanted, last, begin, sinks));
   }
   if (last_layer) return absl::OkStatus();
-  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x, RowClass::kPrefill));
-  return Mlp(weights, x, RowClass::kPrefill);
+  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, 0, x, group.rows_));
+  return Mlp(weights, x, group.rows_);
 }
 
 // The table counts a prompt's whole question from the start; a chunk sees the entries up to its own last.
@@ -294,8 +353,8 @@ absl::Status ModelRunner::LastLayerRows(PrefillGroup& group, size_t prompt_index
   const LayerWeights& weights = model_.layers.back();
   const PrefillGroup::Prompt& prompt = group.prompts_[prompt_index];
   const Matrix x = Hidden(group, first, last);
-  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, first - chunk_begin, x, RowClass::kPrefill));
-  LUKV_RETURN_IF_ERROR(Mlp(weights, x, RowClass::kPrefill));
+  LUKV_RETURN_IF_ERROR(AttentionOutput(weights, first - chunk_begin, x, group.rows_));
+  LUKV_RETURN_IF_ERROR(Mlp(weights, x, group.rows_));
   const int32_t token_of_row_0 =
       first < group.context_tokens_ ? -prompt.context_row : prompt.context - prompt.question_row;
   const size_t vocabulary = static_cast<size_t>(config().vocabulary);

@@ -55,6 +55,20 @@ struct PrefillPrompt {
 using LogitsRowSink = std::function<absl::Status(size_t prompt, size_t token, int32_t row)>;
 using LogitsSink = std::function<void(size_t prompt, size_t token, std::span<const float> logits)>;
 
+// Linear layers have an arithmetic for rows of a decode step and one for those of a prefill (LinearArgs::decode).
+enum class RowClass : uint8_t { kPrefill, kDecode };
+
+// What a group's next unit does.
+struct PrefillUnit {
+  enum class Kind : uint8_t {
+    kContext,   // Rows of contexts.
+    kCompact,   // A layer's end: scores, choices, and what is kept goes into the pages.
+    kQuestion,  // Rows of questions.
+  };
+  Kind kind = Kind::kContext;
+  int32_t rows = 0;  // At most: to the end of the stretch. kCompact: all rows of contexts.
+};
+
 // Who looks at a prefill. Members may be empty.
 struct PrefillSinks {
   LogitsSink logits;
@@ -62,14 +76,20 @@ struct PrefillSinks {
   ScoreSink scores;
 };
 
-// Prompts that move through the layers together. A unit is (layer, chunk of tokens); between two units anything else
-// may run on the device. The tokens stand in two stretches: all contexts, then all questions, so that a layer's
-// contexts are compressed before its first question row runs. Owns what a prefill needs beside the pages: the hidden
-// states of all its tokens, K and V of the contexts in ONE layer, and what scorers want to know about the queries.
+// Prompts that move through the layers together. A unit is (layer, chunk of tokens) or a layer's end; between two units
+// anything else may run on the device. The tokens stand in two stretches: all contexts, then all questions, so that a
+// layer's contexts are compressed before its first question row runs. Owns what a prefill needs beside the pages: the
+// hidden states of all its tokens, K and V of the contexts in ONE layer, and what scorers want to know about the
+// queries.
 class PrefillGroup {
  public:
   bool done() const { return layer_ == n_layers_; }
   int32_t tokens() const { return context_tokens_ + question_tokens_; }
+  // REQUIRES: !done()
+  PrefillUnit next_unit() const;
+  // (row, entry) pairs that the attention of the next unit's first `rows` rows goes over, per head; for rows of
+  // questions an estimate. What a unit takes depends on little else.
+  int64_t EntriesSeen(int32_t rows) const;
   // The prompt's result is not wanted any more; its slots may be released and used again.
   void Drop(size_t prompt);
   bool empty() const { return live_prompts_ == 0; }
@@ -87,6 +107,7 @@ class PrefillGroup {
     int32_t context = 0;      // Tokens
     int32_t question_row = 0;
     int32_t question = 0;
+    int32_t kept = 0;         // Of the context, or held before, by a head on average.
     int32_t logits_from = 0;  // Token of the prompt.
     std::vector<ScorerSettings> observed;
     std::optional<LayerEvictor> evictor;  // If anything is to be scored.
@@ -101,6 +122,8 @@ class PrefillGroup {
   int32_t n_layers_ = 0;
   int32_t layer_ = 0;
   int32_t chunk_begin_ = 0;
+  bool compacted_ = false;  // This layer.
+  RowClass rows_ = RowClass::kPrefill;
   absl::Duration eviction_time_;
   DeviceBuffer hidden_;            // [tokens, hidden]
   DeviceBuffer device_positions_;  // [tokens]

@@ -161,6 +161,32 @@ absl::Status ModelRunner::OpenSlot(const PrefillTarget& target, int32_t context,
   return absl::OkStatus();
 }
 
+uint32_t ModelRunner::PagesToFork(const EvictionPlan* plan, int32_t context, int32_t shared, int32_t more) const {
+  const KvGeometry& geometry = table_->geometry();
+  const auto heads = static_cast<uint32_t>(geometry.heads());
+  const auto pages = [&](int32_t kept) {
+    return geometry.PagesFor(kept + more) - static_cast<uint32_t>((kept + shared) / geometry.page_tokens);
+  };
+  if (plan == nullptr) return heads * pages(context);
+  // Whatever a head keeps: the page that is not full, and those of the rest.
+  if (!plan->known_from_length()) return heads * (geometry.PagesFor(more - shared) + 1);
+  uint32_t sum = 0;
+  for (const int32_t kept : plan->budgets()) sum += pages(kept);
+  return sum;
+}
+
+absl::Status ModelRunner::OpenShared(Slot slot, const std::shared_ptr<const SharedPages>& shared, int32_t generated,
+                                     int32_t question, int32_t room) {
+  LUKV_ASSIGN_OR_RETURN(PageLease lease,
+                        pool_->Take(table_->PagesToOpenShared(*shared, generated), PageOwner::kSequence));
+  const std::vector<PageCopy> copies = table_->OpenShared(slot, shared, generated, question + room, std::move(lease));
+  absl::Status status =
+      backend_.CopyPages({.pages = Pages(), .copies = copies.data(), .n_copies = static_cast<int64_t>(copies.size())});
+  if (status.ok()) status = GrowSlot(slot, question);
+  if (!status.ok()) table_->Release(slot);
+  return status;
+}
+
 absl::Status ModelRunner::GrowSlot(Slot slot, int32_t n) {
   LUKV_ASSIGN_OR_RETURN(PageLease lease, pool_->Take(table_->PagesToAppend(slot, n), PageOwner::kSequence));
   table_->Append(slot, n, std::move(lease));

@@ -69,17 +69,27 @@ class ModelRunner {
   // Takes a free slot into use for a prompt: leases the pages that the plan's part of `context` tokens and all of
   // `question` tokens need, with room to grow by `room` entries more. RESOURCE_EXHAUSTED: not enough pages are free.
   absl::Status OpenSlot(const PrefillTarget& target, int32_t context, int32_t question, int32_t room);
+  // Takes a free slot into use with the entries of `shared`, no more than `generated` of those behind the context, and
+  // `question` entries that are to follow; it may grow by `room` more. RESOURCE_EXHAUSTED as above.
+  absl::Status OpenShared(Slot slot, const std::shared_ptr<const SharedPages>& shared, int32_t generated,
+                          int32_t question, int32_t room);
   // Makes an open slot n entries longer. RESOURCE_EXHAUSTED as above.
   absl::Status GrowSlot(Slot slot, int32_t n);
   // Pages that what `plan` keeps of the context and `more` entries behind it take: what OpenSlot leases, and what a
   // slot can come to hold. Exact, but for plans that are not known from the length: a bound.
   uint32_t PagesToOpen(const EvictionPlan* plan, int32_t context, int32_t more) const;
+  // The same for another slot that shares the first `shared` of `more` entries behind the context with the first one.
+  uint32_t PagesToFork(const EvictionPlan* plan, int32_t context, int32_t shared, int32_t more) const;
 
   // Embeds the prompts' tokens. Nothing is run through a layer yet.
   absl::StatusOr<PrefillGroup> BeginPrefill(std::span<const PrefillPrompt> prompts);
-  // Runs the next unit. After the last unit of a layer the layer's entries are in the pages; after the last layer the
-  // logits have gone to the sink and done() is true. REQUIRES: !group.done().
-  absl::Status RunPrefillUnit(PrefillGroup& group, const PrefillSinks& sinks);
+  // The same for tokens that were generated once and are to be in the cache again, bit for bit: prompts are questions
+  // alone, and nobody wants their logits.
+  absl::StatusOr<PrefillGroup> BeginReplay(std::span<const PrefillPrompt> prompts);
+  // Runs the next unit, of at most `max_rows` rows and prefill_chunk. After the last unit of a layer the layer's
+  // entries are in the pages; after the last layer the logits have gone to the sink and done() is true. REQUIRES:
+  // !group.done(), max_rows >= 1.
+  absl::Status RunPrefillUnit(PrefillGroup& group, const PrefillSinks& sinks, int32_t max_rows = INT32_MAX);
   // Both, to the end.
   absl::Status Prefill(std::span<const PrefillPrompt> prompts, const PrefillSinks& sinks);
 
@@ -112,7 +122,6 @@ class ModelRunner {
                                              DType activations);
 
   // The parts of a layer; x is the residual stream, rows of one step or one chunk.
-  enum class RowClass : uint8_t { kPrefill, kDecode };  // Of linear layers: LinearArgs::decode.
   absl::Status AttentionInputs(const LayerWeights& weights, ConstMatrix x, RowClass rows);
   // For rows [begin, end) of the work space; positions of those rows.
   QkvArgs SplitArgs(const LayerWeights& weights, const Position* positions, int64_t begin, int64_t end) const;
@@ -121,7 +130,9 @@ class ModelRunner {
   absl::Status Logits(ConstMatrix x);  // To logits_
   absl::Status DecodeStep(int64_t rows, const DecodeObserver* observer);
 
-  // Prefill (prefill.cc). Rows [begin, end) of the group, all of contexts or all of questions.
+  // Prefill (prefill.cc).
+  absl::StatusOr<PrefillGroup> Begin(std::span<const PrefillPrompt> prompts, RowClass rows);
+  // Rows [begin, end) of the group, all of contexts or all of questions.
   absl::Status ContextChunk(PrefillGroup& group, int32_t begin, int32_t end, const PrefillSinks& sinks);
   absl::Status QuestionChunk(PrefillGroup& group, int32_t begin, int32_t end, const PrefillSinks& sinks);
   absl::Status AppendQuestion(const PrefillGroup& group, const PrefillGroup::Prompt& prompt, const PageTableView& table,

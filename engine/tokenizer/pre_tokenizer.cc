@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 
 namespace lukv {
@@ -65,15 +66,18 @@ std::optional<PreTokenizerKind> PreTokenizerByName(std::string_view name) {
 }
 
 std::optional<PreTokenizerKind> PreTokenizerByPattern(std::string_view pattern) {
-  constexpr std::string_view kHead = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N})";
-  constexpr std::string_view kTail = R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-  if (!pattern.starts_with(kHead) || !pattern.ends_with(kTail)) return std::nullopt;
-  const size_t fixed = kHead.size() + kTail.size();
-  if (pattern.size() < fixed) return std::nullopt;
-  const std::string_view digits = pattern.substr(kHead.size(), pattern.size() - fixed);
-  if (digits.empty()) return PreTokenizerKind::kQwen2;
-  if (digits == "{1,3}") return PreTokenizerKind::kLlama3;
+  for (const PreTokenizerKind kind : {PreTokenizerKind::kLlama3, PreTokenizerKind::kQwen2}) {
+    if (pattern == PublishedPattern(kind)) return kind;
+  }
   return std::nullopt;
+}
+
+std::string PublishedPattern(PreTokenizerKind kind) {
+  const bool has_one = kind == PreTokenizerKind::kLlama3 || kind == PreTokenizerKind::kQwen2;
+  if (!has_one) return "";
+  return absl::StrCat(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N})",
+                      kind == PreTokenizerKind::kLlama3 ? "{1,3}" : "",
+                      R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
 }
 
 const char* SupportedPreTokenizers() { return "gpt-2, smollm, llama-bpe (Llama 3), qwen2"; }

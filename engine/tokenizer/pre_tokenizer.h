@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "absl/functional/function_ref.h"
@@ -16,6 +17,8 @@ enum class PreTokenizerKind : uint8_t { kGpt2, kSmolLm, kLlama3, kQwen2 };
 std::optional<PreTokenizerKind> PreTokenizerByName(std::string_view name);
 // By the pattern of a tokenizer.json's Split; GPT-2's and SmolLM's have none.
 std::optional<PreTokenizerKind> PreTokenizerByPattern(std::string_view pattern);
+// That pattern, "" for those two.
+std::string PublishedPattern(PreTokenizerKind kind);
 // For messages: what the two functions know.
 const char* SupportedPreTokenizers();
 

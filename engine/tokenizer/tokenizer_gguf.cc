@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "engine/model/gguf.h"
 #include "engine/tokenizer/tokenizer_data.h"
+#include "engine/tokenizer/tokenizer_files.h"
 
 namespace lukv {
 namespace {
@@ -102,7 +103,7 @@ absl::Status ReadSentencePiece(const GgufFile& file, TokenizerData& data) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromGguf(const GgufFile& file) {
+absl::StatusOr<TokenizerData> ReadGgufTokenizer(const GgufFile& file) {
   LUKV_ASSIGN_OR_RETURN(const std::string_view model, file.GetString("tokenizer.ggml.model"));
   if (model != "gpt2" && model != "llama") {
     return absl::UnimplementedError(absl::StrCat("tokenizer model ", Quoted(model),
@@ -118,6 +119,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromGguf(const GgufFile& fil
     LUKV_ASSIGN_OR_RETURN(data.chat_template, file.GetString("tokenizer.chat_template"));
   }
   LUKV_RETURN_IF_ERROR(model == "gpt2" ? ReadByteLevel(file, data) : ReadSentencePiece(file, data));
+  return data;
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromGguf(const GgufFile& file) {
+  LUKV_ASSIGN_OR_RETURN(TokenizerData data, ReadGgufTokenizer(file));
   return MakeTokenizer(std::move(data));
 }
 

@@ -55,4 +55,16 @@ void Compact(const CompactArgs& args, OpContext& context) {
   });
 }
 
+void CopyPages(const CopyPagesArgs& args, OpContext& context) {
+  const size_t bytes = size_t{2} * static_cast<size_t>(args.pages.page_tokens) *
+                       static_cast<size_t>(args.pages.head_dim) * ElementBytes(args.pages.dtype);
+  constexpr int64_t kCopiesPerTask = 16;
+  context.pool.ParallelFor((args.n_copies + kCopiesPerTask - 1) / kCopiesPerTask, [&](int64_t task, int) {
+    const int64_t end = std::min(args.n_copies, (task + 1) * kCopiesPerTask);
+    for (int64_t i = task * kCopiesPerTask; i < end; ++i) {
+      std::memcpy(PageBytes(args.pages, args.copies[i].to), PageBytes(args.pages, args.copies[i].from), bytes);
+    }
+  });
+}
+
 }  // namespace lukv::cpu

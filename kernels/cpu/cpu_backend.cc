@@ -100,6 +100,10 @@ class CpuBackend final : public Backend {
     cpu::Compact(args, context_);
     return absl::OkStatus();
   }
+  absl::Status DoCopyPages(const CopyPagesArgs& args) override {
+    cpu::CopyPages(args, context_);
+    return absl::OkStatus();
+  }
   absl::Status DoSiluMul(const SiluMulArgs& args) override {
     cpu::SiluMul(args, context_);
     return absl::OkStatus();

@@ -40,6 +40,7 @@ void RopeStage(const RopeStageArgs& args, OpContext& context);
 void PrefillAttention(const PrefillAttentionArgs& args, OpContext& context);
 void Append(const AppendArgs& args, OpContext& context);
 void PagedAttention(const PagedAttentionArgs& args, OpContext& context);
+void CopyPages(const CopyPagesArgs& args, OpContext& context);
 void Compact(const CompactArgs& args, OpContext& context);
 void SiluMul(const SiluMulArgs& args, OpContext& context);
 void GatherRows(const GatherRowsArgs& args, OpContext& context);

@@ -34,6 +34,31 @@ __global__ void __launch_bounds__(kThreads) CompactKernel(CompactArgs args, uint
   }
 }
 
+// A block copies one page.
+template <typename Unit>
+__global__ void __launch_bounds__(kThreads) CopyPagesKernel(Unit* pages, int64_t page_units, const PageCopy* copies) {
+  const Unit* const from = pages + copies[blockIdx.x].from * page_units;
+  Unit* const to = pages + copies[blockIdx.x].to * page_units;
+  for (int64_t i = threadIdx.x; i < page_units; i += kThreads) to[i] = from[i];
+}
+
+namespace {
+
+template <typename Unit>
+cudaError_t CopyUnits(const PageStoreView& pages, int64_t page_bytes, const PageCopy* copies, int32_t n,
+                      const OpContext& context) {
+  return Launch(context.stream, &CopyPagesKernel<Unit>, static_cast<unsigned>(n), kThreads, 0,
+                static_cast<Unit*>(pages.base), page_bytes / static_cast<int64_t>(sizeof(Unit)), copies);
+}
+
+}  // namespace
+
+cudaError_t CopyPages(const PageStoreView& pages, const PageCopy* copies, int32_t n, const OpContext& context) {
+  const int64_t page_bytes = int64_t{2} * pages.page_tokens * pages.head_dim * ElementBytes(pages.dtype);
+  return IsVectorAligned(pages.base, page_bytes) ? CopyUnits<uint4>(pages, page_bytes, copies, n, context)
+                                                 : CopyUnits<uint32_t>(pages, page_bytes, copies, n, context);
+}
+
 cudaError_t Compact(const CompactArgs& args, const OpContext& context) {
   const int64_t row_bytes = args.staging.head_dim * ElementBytes(args.staging.dtype);
   const bool vectors = IsVectorAligned(args.staging.k, row_bytes) && IsVectorAligned(args.staging.v, row_bytes) &&

@@ -149,17 +149,9 @@ class CudaBackend final : public Backend {
     return cuda::Linear(args, gemm_, *unpacked_, context_);
   }
   absl::Status DoScatter(const ScatterArgs& args) override {
-    LUKV_RETURN_IF_ERROR(Use());
-    for (int64_t first = 0; first < args.n_updates; first += cuda::Uploads::kMaxBytes / sizeof(ScatterUpdate)) {
-      const int64_t n = std::min<int64_t>(args.n_updates - first, cuda::Uploads::kMaxBytes / sizeof(ScatterUpdate));
-      const void* updates = nullptr;
-      LUKV_RETURN_IF_ERROR(ToStatus(
-          uploads_->Put(args.updates + first, static_cast<size_t>(n) * sizeof(ScatterUpdate), &updates), "Scatter"));
-      LUKV_RETURN_IF_ERROR(ToStatus(
-          cuda::Scatter(args.to, static_cast<const ScatterUpdate*>(updates), static_cast<int32_t>(n), context_),
-          "Scatter"));
-    }
-    return absl::OkStatus();
+    return InUploads("Scatter", args.updates, args.n_updates, [&](const ScatterUpdate* updates, int32_t n) {
+      return cuda::Scatter(args.to, updates, n, context_);
+    });
   }
   absl::Status DoRmsNorm(const RmsNormArgs& args) override { return Run("RmsNorm", cuda::RmsNorm, args); }
   absl::Status DoRopeStage(const RopeStageArgs& args) override {
@@ -177,6 +169,11 @@ class CudaBackend final : public Backend {
     return Run("PagedAttention", cuda::PagedAttention, args);
   }
   absl::Status DoCompact(const CompactArgs& args) override { return Run("Compact", cuda::Compact, args); }
+  absl::Status DoCopyPages(const CopyPagesArgs& args) override {
+    return InUploads("CopyPages", args.copies, args.n_copies, [&](const PageCopy* copies, int32_t n) {
+      return cuda::CopyPages(args.pages, copies, n, context_);
+    });
+  }
   absl::Status DoSiluMul(const SiluMulArgs& args) override { return Run("SiluMul", cuda::SiluMul, args); }
   absl::Status DoGatherRows(const GatherRowsArgs& args) override { return Run("GatherRows", cuda::GatherRows, args); }
   absl::Status DoSample(const SampleArgs& args) override { return Run("Sample", cuda::Sample, args); }
@@ -218,6 +215,20 @@ class CudaBackend final : public Backend {
   absl::Status Run(absl::string_view op, cudaError_t (*body)(const Args&, const cuda::OpContext&), const Args& args) {
     LUKV_RETURN_IF_ERROR(Use());
     return ToStatus(body(args, context_), op);
+  }
+
+  // Host arrays go to the device in parts that the upload buffer has room for.
+  template <typename T, typename Body>
+  absl::Status InUploads(absl::string_view op, const T* items, int64_t count, Body body) {
+    LUKV_RETURN_IF_ERROR(Use());
+    constexpr int64_t kMost = static_cast<int64_t>(cuda::Uploads::kMaxBytes / sizeof(T));
+    for (int64_t first = 0; first < count; first += kMost) {
+      const int64_t n = std::min(count - first, kMost);
+      const void* uploaded = nullptr;
+      LUKV_RETURN_IF_ERROR(ToStatus(uploads_->Put(items + first, static_cast<size_t>(n) * sizeof(T), &uploaded), op));
+      LUKV_RETURN_IF_ERROR(ToStatus(body(static_cast<const T*>(uploaded), static_cast<int32_t>(n)), op));
+    }
+    return absl::OkStatus();
   }
 
   const int device_;

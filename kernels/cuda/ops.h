@@ -18,6 +18,8 @@ cudaError_t PrefillAttention(const PrefillAttentionArgs& args, const OpContext& 
 cudaError_t Append(const AppendArgs& args, const OpContext& context);
 cudaError_t PagedAttention(const PagedAttentionArgs& args, const OpContext& context);
 cudaError_t Compact(const CompactArgs& args, const OpContext& context);
+// copies: device, [n].
+cudaError_t CopyPages(const PageStoreView& pages, const PageCopy* copies, int32_t n, const OpContext& context);
 cudaError_t SiluMul(const SiluMulArgs& args, const OpContext& context);
 cudaError_t GatherRows(const GatherRowsArgs& args, const OpContext& context);
 cudaError_t Sample(const SampleArgs& args, const OpContext& context);

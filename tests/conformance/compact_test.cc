@@ -80,5 +80,33 @@ TEST_P(Compact, KeepsAllWithoutALoss) {
   Check(24, {64}, true);
 }
 
+class CopyPages : public KvTest {};
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(CopyPages);
+INSTANTIATE_TEST_SUITE_P(Backends, CopyPages, testing::ValuesIn(PagedCases()), KvCaseName);
+
+TEST_P(CopyPages, CopiesWholePagesAndNothingElse) {
+  for (const int32_t head_dim : {64, 10}) {
+    const WorldShape shape = {.n_layers = 1,
+                              .n_kv_heads = 2,
+                              .head_dim = head_dim,
+                              .page_tokens = GetParam().page_tokens,
+                              .dtype = GetParam().dtype};
+    const PagedWorld world(*backend_, shape, {{130, 70}, {90, 3}}, 4);
+    const PageStoreView store = world.store();
+    std::vector<std::byte> expected = world.Bytes();
+    const size_t page_bytes = expected.size() / store.n_pages;
+    // From the first pages to every second of the last, in no order.
+    std::vector<PageCopy> copies;
+    for (uint32_t i = 0; i < store.n_pages / 3; ++i) {
+      copies.push_back({.from = (i * 7) % (store.n_pages / 3), .to = store.n_pages - 1 - 2 * i});
+      std::copy_n(&expected[copies.back().from * page_bytes], page_bytes, &expected[copies.back().to * page_bytes]);
+    }
+    ASSERT_TRUE(
+        backend_->CopyPages({.pages = store, .copies = copies.data(), .n_copies = static_cast<int64_t>(copies.size())})
+            .ok());
+    EXPECT_EQ(world.Bytes(), expected);
+  }
+}
+
 }  // namespace
 }  // namespace lukv::conformance

@@ -12,6 +12,7 @@
 #include "engine/evict/budget_curve.h"
 #include "engine/model/fingerprint.h"
 #include "engine/model/weight_source.h"
+#include "engine/refusal.h"
 #include "tests/engine/engine_fixture.h"
 #include "tests/engine/faulty_backend.h"
 
@@ -142,7 +143,7 @@ TEST(EngineEviction, AdmitsByTheCompressedSize) {
   const auto engine =
       MakeEngine({.kv_memory_bytes = token_bytes * context / 2, .page_tokens = 4, .min_evicted_context = 32});
   const Result full = RunAlone(*engine, Compressed(*engine, "full", context, 5, 3, 2));
-  EXPECT_EQ(full.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RefusalOf(full.status), Refusal::kNeverFits);
   const Result compressed = RunAlone(*engine, Compressed(*engine, "uniform+keydiff@0.8", context, 5, 3, 2));
   EXPECT_TRUE(compressed.status.ok()) << compressed.status;
   const Result too_much = RunAlone(*engine, Compressed(*engine, "uniform+keydiff@0.2", context, 5, 3, 2));

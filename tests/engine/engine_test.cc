@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "engine/refusal.h"
 #include "tests/engine/engine_fixture.h"
 #include "tests/engine/faulty_backend.h"
 
@@ -177,13 +178,13 @@ TEST(Engine, RefusesWhatCanNeverFitWithTheSums) {
   const auto engine = MakeEngine({.kv_memory_bytes = 8 << 10, .page_tokens = 4});
   const uint32_t pages = engine->Stats().pages_total;
   const Result result = RunAlone(*engine, Greedy(std::vector<TokenId>(100, 1), 20));
-  EXPECT_EQ(result.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RefusalOf(result.status), Refusal::kNeverFits);
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("can never fit: 1 x (100 prompt + 20 output tokens)"));
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("the server has " + std::to_string(pages)));
 
   ValidRequest many = Greedy({1}, 1);
   many.n = 1000;
-  EXPECT_EQ(RunAlone(*engine, many).status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RefusalOf(RunAlone(*engine, many).status), Refusal::kNeverFits);
 }
 
 TEST(Engine, RefusesWhenTheQueueIsFull) {

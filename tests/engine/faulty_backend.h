@@ -57,6 +57,7 @@ class FaultyBackend final : public Backend {
     return Fails() ? Injected() : inner_->PagedAttention(a);
   }
   absl::Status DoCompact(const CompactArgs& a) override { return Fails() ? Injected() : inner_->Compact(a); }
+  absl::Status DoCopyPages(const CopyPagesArgs& a) override { return Fails() ? Injected() : inner_->CopyPages(a); }
   absl::Status DoSiluMul(const SiluMulArgs& a) override { return Fails() ? Injected() : inner_->SiluMul(a); }
   absl::Status DoGatherRows(const GatherRowsArgs& a) override { return Fails() ? Injected() : inner_->GatherRows(a); }
   absl::Status DoScatter(const ScatterArgs& a) override { return Fails() ? Injected() : inner_->Scatter(a); }

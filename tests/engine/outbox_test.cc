@@ -26,6 +26,16 @@ TEST(Outbox, KeepsOrderAndWakesOnceUntilTaken) {
   EXPECT_EQ(ready, 2);
 }
 
+TEST(Outbox, TellsOfTheEndThoughNothingWasTaken) {
+  int ready = 0;
+  Outbox box(8, [&] { ++ready; });
+  box.Push(Token(1));
+  EXPECT_FALSE(box.done());
+  box.Push(DoneEvent{});
+  EXPECT_EQ(ready, 2);
+  EXPECT_TRUE(box.done());
+}
+
 TEST(Outbox, CountsSpaceAgainstTheCapacity) {
   Outbox box(3, nullptr);
   box.Push(Token(1));

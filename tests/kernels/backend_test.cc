@@ -134,6 +134,8 @@ SelectTopArgs Good(SelectTopArgs*) {
 }
 const ScatterUpdate kGoodUpdates[2] = {};
 ScatterArgs Good(ScatterArgs*) { return {.to = unsigneds, .updates = kGoodUpdates, .n_updates = 2}; }
+const PageCopy kGoodCopies[2] = {{.from = 0, .to = 1}, {.from = 1, .to = 0}};
+CopyPagesArgs Good(CopyPagesArgs*) { return {.pages = GoodPages(), .copies = kGoodCopies, .n_copies = 2}; }
 const SampleRow kGoodSampleRows[2] = {};
 const TokenAdjustment kGoodAdjustments[1] = {};
 SampleArgs Good(SampleArgs*) {
@@ -522,6 +524,14 @@ TEST(BackendChecks, Scatter) {
                              {"n_updates", [](auto& a) { a.n_updates = -1; }}});
 }
 
+TEST(BackendChecks, CopyPages) {
+  ExpectChecks<CopyPagesArgs>(&Backend::CopyPages, "CopyPages",
+                              {{"pages", [](auto& a) { a.pages.base = nullptr; }},
+                               {"copies", [](auto& a) { a.copies = nullptr; }},
+                               {"copies.to", [](auto& a) { a.pages.n_pages = 1; }},
+                               {"n_copies", [](auto& a) { a.n_copies = -1; }}});
+}
+
 TEST(BackendChecks, Sample) {
   ExpectChecks<SampleArgs>(&Backend::Sample, "Sample",
                            {{"logits has dtype BF16", [](auto& a) { a.logits.dtype = DType::kBF16; }},
@@ -576,6 +586,10 @@ TEST(BackendChecks, NoRowsIsNoWork) {
   EXPECT_EQ(backend.SiluMul({.gate_up = with_cols(16), .out = none}), absl::OkStatus());
   EXPECT_EQ(backend.GatherRows({.in = none, .out = none}), absl::OkStatus());
   EXPECT_EQ(backend.Scatter({}), absl::OkStatus());
+  CopyPagesArgs copy = Good(static_cast<CopyPagesArgs*>(nullptr));
+  copy.copies = nullptr;
+  copy.n_copies = 0;
+  EXPECT_EQ(backend.CopyPages(copy), absl::OkStatus());
   EXPECT_EQ(backend.Sample({.logits = none}), absl::OkStatus());
   EXPECT_TRUE(backend.ran.empty());
 }

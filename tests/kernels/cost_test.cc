@@ -55,6 +55,8 @@ TEST(Cost, RowOps) {
             (OpCost{.bytes = 120 + 60, .flops = 3 * 10 * 4}));
   EXPECT_EQ(CostOf(GatherRowsArgs{.in = Of(50, 10, DType::kF32), .out = Of(3, 10, DType::kF32)}),
             (OpCost{.bytes = 12 + 2 * 120, .flops = 0}));
+  const PageStoreView pages = {.dtype = DType::kBF16, .page_tokens = 4, .head_dim = 8};
+  EXPECT_EQ(CostOf(CopyPagesArgs{.pages = pages, .n_copies = 3}), (OpCost{.bytes = 3 * 2 * 2 * 64, .flops = 0}));
   EXPECT_EQ(CostOf(ScatterArgs{.n_updates = 5}), (OpCost{.bytes = 60, .flops = 0}));
 }
 

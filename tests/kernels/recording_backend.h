@@ -54,6 +54,7 @@ class RecordingBackend final : public Backend {
   absl::Status DoAppend(const AppendArgs&) override { return Ran("Append"); }
   absl::Status DoPagedAttention(const PagedAttentionArgs&) override { return Ran("PagedAttention"); }
   absl::Status DoCompact(const CompactArgs&) override { return Ran("Compact"); }
+  absl::Status DoCopyPages(const CopyPagesArgs&) override { return Ran("CopyPages"); }
   absl::Status DoSiluMul(const SiluMulArgs&) override { return Ran("SiluMul"); }
   absl::Status DoGatherRows(const GatherRowsArgs&) override { return Ran("GatherRows"); }
   absl::Status DoScatter(const ScatterArgs&) override { return Ran("Scatter"); }

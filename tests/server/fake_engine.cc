@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "engine/refusal.h"
 
 namespace lukv {
 namespace {
@@ -70,6 +71,11 @@ void FakeEngine::Cancel(Ticket ticket) {
   if (auto found = requests_.find(ticket); found != requests_.end()) found->second.cancelled = true;
 }
 
+void FakeEngine::GiveUpParked() {
+  MutexLock lock(&mutex_);
+  for (auto& [ticket, request] : requests_) request.given_up = request.parked;
+}
+
 void FakeEngine::Finish(Ticket ticket, int32_t sample, int32_t tokens) {
   MutexLock lock(&mutex_);
   auto found = requests_.find(ticket);
@@ -83,10 +89,17 @@ void FakeEngine::Finish(Ticket ticket, int32_t sample, int32_t tokens) {
 EngineStats FakeEngine::Stats() const {
   MutexLock lock(&mutex_);
   const auto running = static_cast<int32_t>(requests_.size());
-  return {.running = running,
-          .pages_total = 100,
-          .pages_used = static_cast<uint32_t>(running) * kPagesPerRequest,
-          .generated_tokens = tokens_made_};
+  EngineStats stats = stats_;
+  stats.running = running;
+  stats.pages_total = 100;
+  stats.pages_used += static_cast<uint32_t>(running) * kPagesPerRequest;
+  stats.generated_tokens = tokens_made_;
+  return stats;
+}
+
+void FakeEngine::SetStats(EngineStats stats) {
+  MutexLock lock(&mutex_);
+  stats_ = std::move(stats);
 }
 
 void FakeEngine::SetGate(bool open) {
@@ -116,8 +129,9 @@ int64_t FakeEngine::tokens_made() const {
 }
 
 bool FakeEngine::Runnable() const {
-  return std::any_of(requests_.begin(), requests_.end(),
-                     [this](const auto& entry) { return entry.second.cancelled || (open_ && !entry.second.parked); });
+  return std::any_of(requests_.begin(), requests_.end(), [this](const auto& entry) {
+    return entry.second.cancelled || entry.second.given_up || (open_ && !entry.second.parked);
+  });
 }
 
 void FakeEngine::Run() {
@@ -138,6 +152,10 @@ void FakeEngine::Run() {
 bool FakeEngine::Step(Request& request) {
   if (request.cancelled) {
     End(request, absl::CancelledError("cancelled"));
+    return true;
+  }
+  if (request.given_up) {
+    End(request, Refused(Refusal::kSlowClient, "nobody takes the tokens"));
     return true;
   }
   if (request.request.deadline <= absl::Now()) {
@@ -183,6 +201,7 @@ void FakeEngine::End(Request& request, const absl::Status& status) {
   Usage usage;
   usage.prompt_tokens = static_cast<int32_t>(request.request.prompt.size());
   for (const Sample& sample : request.samples) usage.generated_tokens += sample.made;
+  usage.cached_tokens = kCachedTokens;
   usage.kv_bytes_full = 1000;
   usage.kv_bytes_resident = 500;
   usage.queue = absl::Seconds(1);

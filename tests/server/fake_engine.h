@@ -23,6 +23,7 @@ class FakeEngine final : public Engine {
   static constexpr int32_t kMaxContext = 1000;
   static constexpr uint32_t kPagesPerRequest = 3;
   static constexpr int32_t kMinEvictedContext = 8;
+  static constexpr int32_t kCachedTokens = 1;  // Of every prompt.
 
   FakeEngine(std::vector<TokenId> end_tokens, Script script);
   ~FakeEngine() override;
@@ -43,10 +44,14 @@ class FakeEngine final : public Engine {
   absl::Duration StepAge() const override { return absl::Nanoseconds(step_age_ns_.load()); }
   const ModelInfo& info() const override { return info_; }
 
+  // What Stats() says beside what the running requests are.
+  void SetStats(EngineStats stats);
   // Tokens are made only while the gate is open (the default).
   void SetGate(bool open);
   // What StepAge() says.
   void SetStepAge(absl::Duration age) { step_age_ns_ = absl::ToInt64Nanoseconds(age); }
+  // Ends the requests that are parked behind full outboxes, as the engine does after a while.
+  void GiveUpParked();
   // The next Submit is refused with this.
   void RefuseNext(absl::Status status);
   // Waits until so many tokens have been made or all requests are parked behind full outboxes. Whether the latter.
@@ -64,6 +69,7 @@ class FakeEngine final : public Engine {
     std::shared_ptr<Outbox> outbox;
     std::vector<Sample> samples;
     bool cancelled = false;
+    bool given_up = false;
     bool parked = false;
   };
 
@@ -81,6 +87,7 @@ class FakeEngine final : public Engine {
   mutable Mutex mutex_;
   std::map<Ticket, Request> requests_ ABSL_GUARDED_BY(mutex_);
   Ticket next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
+  EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   bool open_ ABSL_GUARDED_BY(mutex_) = true;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t tokens_made_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -15,7 +15,12 @@ FakeEngine::Script Says(std::vector<TokenId> tokens) {
 
 TestServer::TestServer(FakeEngine::Script script) : TestServer(std::move(script), Options()) {}
 
-TestServer::TestServer(FakeEngine::Script script, Options options) : script_(std::move(script)) {
+std::string TestServer::TokenizerZip() { return std::string(300'000, 'z') + std::string(300'000, 'i'); }
+
+TestServer::TestServer(FakeEngine::Script script, Options options)
+    : script_(std::move(script)),
+      has_tokenizer_zip_(options.tokenizer_zip),
+      slow_client_timeout_(options.slow_client_timeout) {
   InitLog(LogLevel::kOff);
   NetworkOptions network = options.network;
   network.listen = "127.0.0.1:0";
@@ -28,11 +33,14 @@ TestServer::TestServer(FakeEngine::Script script, Options options) : script_(std
 
 void TestServer::Serve() {
   ServedModel model{.name = "fake-model",
+                    .path = "/models/fake",
                     .max_sequences = 4,
                     .page_tokens = 64,
                     .default_policy = *ParsePolicy("uniform+keydiff@0.5"),
                     .tail = 7,
-                    .chat_tail = 9};
+                    .chat_tail = 9,
+                    .slow_client_timeout = slow_client_timeout_};
+  if (has_tokenizer_zip_) model.tokenizer_zip = TokenizerZip();
   model.tokenizer = std::make_unique<FakeTokenizer>();
   auto engine = std::make_unique<FakeEngine>(model.tokenizer->end_tokens(), script_);
   engine_ = engine.get();

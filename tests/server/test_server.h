@@ -22,9 +22,14 @@ class TestServer {
   struct Options {
     bool loading = false;  // Do not serve yet.
     bool metrics = false;  // The HTTP server takes 2 s to stop.
+    bool tokenizer_zip = true;
     // All but the addresses of calls and metrics, which are free ports of loopback.
     NetworkOptions network = {};
+    absl::Duration slow_client_timeout = absl::InfiniteDuration();
   };
+
+  // Any bytes, of several messages.
+  static std::string TokenizerZip();
 
   // Listens on loopback.
   explicit TestServer(FakeEngine::Script script);
@@ -41,6 +46,8 @@ class TestServer {
 
  private:
   FakeEngine::Script script_;
+  bool has_tokenizer_zip_;
+  absl::Duration slow_client_timeout_;
   FakeEngine* engine_ = nullptr;
   std::unique_ptr<Server> server_;
 };

@@ -73,6 +73,7 @@ class DryBackend final : public Backend {
   absl::Status DoAppend(const AppendArgs&) override { return absl::OkStatus(); }
   absl::Status DoPagedAttention(const PagedAttentionArgs&) override { return absl::OkStatus(); }
   absl::Status DoCompact(const CompactArgs&) override { return absl::OkStatus(); }
+  absl::Status DoCopyPages(const CopyPagesArgs&) override { return absl::OkStatus(); }
   absl::Status DoSiluMul(const SiluMulArgs&) override { return absl::OkStatus(); }
   absl::Status DoGatherRows(const GatherRowsArgs&) override { return absl::OkStatus(); }
   absl::Status DoScatter(const ScatterArgs&) override { return absl::OkStatus(); }

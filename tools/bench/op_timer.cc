@@ -114,6 +114,11 @@ absl::Status OpTimer::DoAppend(const AppendArgs& args) {
       "Append", [&] { return CostOf(args); }, [&] { return inner_->Append(args); });
 }
 
+absl::Status OpTimer::DoCopyPages(const CopyPagesArgs& args) {
+  return Run(
+      "CopyPages", [&] { return CostOf(args); }, [&] { return inner_->CopyPages(args); });
+}
+
 absl::Status OpTimer::DoSiluMul(const SiluMulArgs& args) {
   return Run(
       "SiluMul", [&] { return CostOf(args); }, [&] { return inner_->SiluMul(args); });

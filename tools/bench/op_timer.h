@@ -76,6 +76,7 @@ class OpTimer final : public Backend {
   absl::Status DoAppend(const AppendArgs& args) override;
   absl::Status DoPagedAttention(const PagedAttentionArgs& args) override;
   absl::Status DoCompact(const CompactArgs& args) override;
+  absl::Status DoCopyPages(const CopyPagesArgs& args) override;
   absl::Status DoSiluMul(const SiluMulArgs& args) override;
   absl::Status DoGatherRows(const GatherRowsArgs& args) override;
   absl::Status DoScatter(const ScatterArgs& args) override;

@@ -1,7 +1,11 @@
 // The demo model's own tokenizer (pre-tokenizer smollm) against `tokenizers`.
 #include <cstdlib>
 
+#include "absl/strings/escaping.h"
+#include "base/sha256.h"
+#include "engine/model/gguf.h"
 #include "engine/tokenizer/tokenizer.h"
+#include "engine/tokenizer/tokenizer_files.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/tokenizer/goldens.h"
@@ -72,6 +76,17 @@ TEST_F(DemoTokenizerTest, DecodesToTheText) {
     ++compared;
   }
   EXPECT_GE(compared, 2000u);
+}
+
+// make_gateway_goldens.py has compared this file's ids with ours, by `tokenizers`, and kept its checksum.
+TEST_F(DemoTokenizerTest, TokenizerJsonIsTheOneThatWasCompared) {
+  const auto file = GgufFile::Open(DemoModelPath());
+  ASSERT_TRUE(file.ok()) << file.status();
+  const auto files = TokenizerJsonOfGguf(**file);
+  ASSERT_TRUE(files.ok()) << files.status();
+  const Sha256Digest digest = Sha256(files->tokenizer);
+  const std::string hex = absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), digest.size()});
+  EXPECT_EQ(hex + "\n", ReadGolden("../gateway/tokenizer.sha256"));
 }
 
 }  // namespace
