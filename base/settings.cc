@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "base/version.h"
@@ -60,6 +61,15 @@ ExitRequest WrongSetting(const CLI::App& app, const std::string& reason) {
   std::string line = absl::StrReplaceAll(reason, {{"\n", " "}});
   absl::StripTrailingAsciiWhitespace(&line);
   return ExitRequest{2, absl::StrCat(app.get_name(), ": ", line, " (see ", app.get_name(), " --help)\n")};
+}
+
+bool ParseSeconds(const std::string& text, absl::Duration* duration) {
+  double seconds = 0;
+  if (absl::SimpleAtod(text, &seconds)) {
+    *duration = absl::Seconds(seconds);
+    return true;
+  }
+  return absl::ParseDuration(text, duration);
 }
 
 int Exit(const ExitRequest& request) {

@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "absl/time/time.h"
+
 namespace CLI {
 class App;
 }
@@ -24,6 +26,9 @@ std::optional<ExitRequest> ParseSettings(CLI::App& app, int argc, const char* co
 
 // For what an app checks itself: exit code 2 and one line on stderr.
 ExitRequest WrongSetting(const CLI::App& app, const std::string& reason);
+
+// "30s", "1m30s", "500ms"; a bare number is seconds.
+bool ParseSeconds(const std::string& text, absl::Duration* duration);
 
 // Prints the text where it belongs; the exit code.
 int Exit(const ExitRequest& request);

@@ -63,7 +63,7 @@ struct EngineStats {
   int64_t waiting_tokens = 0;  // Of their prompts.
   int32_t parked = 0;          // Sequences whose consumer is full.
   uint32_t pages_total = 0;
-  uint32_t pages_used = 0;
+  uint32_t pages_used = 0;  // But for pages_reclaimable.
   int64_t page_bytes = 0;
   int64_t prompt_tokens = 0;  // Counters since start.
   int64_t generated_tokens = 0;

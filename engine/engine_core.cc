@@ -86,10 +86,7 @@ void EngineCore::Submit(Ticket ticket, ValidRequest request, std::shared_ptr<Out
   const bool usable = live->context_only() ||
                       (valid.shared_context.has_value() && valid.shared_context->n_tokens < live->prompt_tokens());
   if (!usable) valid.shared_context.reset();
-  live->plan = valid.plan;
-  live->context_tokens = valid.shared_context.has_value() ? valid.shared_context->n_tokens
-                         : live->plan != nullptr          ? live->plan->n_tokens()
-                                                          : live->prompt_tokens();
+  live->UseOwnContext();
   if (valid.shared_context.has_value()) {
     live->context_key = {.tenant = valid.tenant,
                          .policy = KeyPolicy(live->plan.get()),
@@ -102,7 +99,6 @@ void EngineCore::Submit(Ticket ticket, ValidRequest request, std::shared_ptr<Out
         {.index = s, .sampler = Sampler(valid.sampling, valid.prompt, s, valid.min_tokens, live->end_ids)});
   }
   live->usage.prompt_tokens = live->prompt_tokens();
-  if (live->plan != nullptr) live->usage.context_tokens = live->plan->n_tokens();
 
   absl::Status refused = CheckFits(*live);
   if (refused.ok()) refused = CheckQueue(*live);
@@ -279,14 +275,12 @@ void EngineCore::FinishSample(LiveRequest& request, LiveSample& sample, FinishRe
 
 void EngineCore::KeepConversation(const LiveRequest& request, const LiveSample& sample) {
   if (!options_.share_contexts) return;
-  HeadPageTable& table = parts_.runner->table();
-  const int32_t appended = table.generated(sample.slot);
-  Turn turn{.tokens = request.request.prompt, .context_tokens = request.context_tokens, .plan = request.plan};
-  const auto entries = static_cast<size_t>(request.context_tokens + appended);
-  // A stop string may have taken back tokens that have entries.
-  const size_t output = std::min(entries - turn.tokens.size(), sample.output.size());
-  turn.tokens.insert(turn.tokens.end(), sample.output.begin(), sample.output.begin() + static_cast<int64_t>(output));
-  turn.pages = table.Share(sample.slot, static_cast<int32_t>(turn.tokens.size()) - request.context_tokens);
+  // Not the output: its entries are those of decode steps, and a next turn that is preempted and finds them gone could
+  // not make the same ones of its prompt. As a part of that prompt the output is computed soon enough.
+  Turn turn{.tokens = request.request.prompt,
+            .context_tokens = request.context_tokens,
+            .plan = request.plan,
+            .pages = parts_.runner->table().Share(sample.slot, request.question_tokens())};
   cache_.PutConversation(request.request.tenant, request.request.conversation, std::move(turn));
 }
 

@@ -101,6 +101,7 @@ class EngineCore {
   void PinWhatIsThere();
   PlanInput Look();
   Base FindBase(LiveRequest& request);
+  Base ChooseBase(LiveRequest& request);
   bool KeepsContext(const LiveRequest& request) const;
   bool ContextIsComing(const LiveRequest& request) const;
   uint32_t PagesToAdmit(const LiveRequest& request, const Base& base) const;

@@ -28,9 +28,15 @@ absl::StatusOr<int32_t> ServedContext(const ModelConfig& config, const EngineOpt
 
 absl::StatusOr<EngineParts> MakeEngineParts(const std::string& model_path, std::unique_ptr<Backend> backend,
                                             const EngineOptions& options) {
+  LUKV_ASSIGN_OR_RETURN(std::unique_ptr<WeightSource> weights, OpenWeights(model_path));
+  return MakeEngineParts(std::move(weights), std::move(backend), options);
+}
+
+absl::StatusOr<EngineParts> MakeEngineParts(std::unique_ptr<WeightSource> weights, std::unique_ptr<Backend> backend,
+                                            const EngineOptions& options) {
   LUKV_RETURN_IF_ERROR(options.Validate());
   EngineParts parts;
-  LUKV_ASSIGN_OR_RETURN(parts.weights, OpenWeights(model_path));
+  parts.weights = std::move(weights);
   parts.backend = std::move(backend);
   const ModelConfig& config = parts.weights->config();
   LUKV_ASSIGN_OR_RETURN(const int32_t context, ServedContext(config, options));

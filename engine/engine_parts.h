@@ -29,5 +29,8 @@ struct EngineParts {
 // Loads the weights into the backend and allocates the pages.
 absl::StatusOr<EngineParts> MakeEngineParts(const std::string& model_path, std::unique_ptr<Backend> backend,
                                             const EngineOptions& options);
+// The same for weights that are open already.
+absl::StatusOr<EngineParts> MakeEngineParts(std::unique_ptr<WeightSource> weights, std::unique_ptr<Backend> backend,
+                                            const EngineOptions& options);
 
 }  // namespace lukv

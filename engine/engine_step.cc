@@ -115,11 +115,15 @@ PlanInput EngineCore::Look() {
   looked_at_.clear();
   for (LiveRequest* request : waiting_) {
     if (looked_at_.size() == kLookAhead || input.free_slots == 0) break;
-    const Base base = FindBase(*request);
+    const Base base = ChooseBase(*request);
     WaitingRequest waiting{.tokens = request->prompt_tokens() - base.tokens,
                            .slots = request->unfinished(),
                            .pages = PagesToAdmit(*request, base),
                            .held_back = base.pages == nullptr && ContextIsComing(*request)};
+    if (base.pages != nullptr && waiting.pages > input.free_pages) {
+      // What it goes on from cannot give way for it.
+      waiting.pages += input.reclaimable - cache_.CountPages().reclaimable;
+    }
     looked_at_.push_back(request);
     input.waiting.push_back(waiting);
     if (!waiting.held_back && waiting.pages > input.free_pages + input.reclaimable) break;  // The plan goes no further.
@@ -171,6 +175,8 @@ EngineCore::Base EngineCore::FindBase(LiveRequest& request) {
     return {};
   }
   if (request.request.conversation.empty()) return {};
+  // The turn that it was to go on from may be gone since it was last looked for.
+  if (!request.was_admitted()) request.UseOwnContext();
   const Turn* turn = cache_.FindConversation(request.request.tenant, request.request.conversation);
   if (turn == nullptr) return {};
   // The last token's logits are wanted, so it is computed.
@@ -188,6 +194,17 @@ EngineCore::Base EngineCore::FindBase(LiveRequest& request) {
     request.usage.context_tokens = turn->plan != nullptr ? turn->context_tokens : 0;
   }
   return {.pages = turn->pages, .generated = common - turn->context_tokens, .tokens = common};
+}
+
+// What FindBase found, unless there is no room to go on from it and nobody is there to wait for: then the request
+// starts anew, and what it could have gone on from gives way.
+EngineCore::Base EngineCore::ChooseBase(LiveRequest& request) {
+  Base base = FindBase(request);
+  if (base.pages == nullptr || !running_.empty()) return base;
+  const uint32_t available = FreePages() + cache_.CountPages().reclaimable;  // Without what `base` holds.
+  if (PagesToAdmit(request, base) <= available) return base;
+  if (!request.was_admitted()) request.UseOwnContext();
+  return {};
 }
 
 // Whether the context that it brings will be there for others.
@@ -329,7 +346,7 @@ void EngineCore::Admit(const std::vector<int32_t>& planned) {
   for (const int32_t i : planned) {
     LiveRequest& request = *looked_at_[static_cast<size_t>(i)];
     if (request.unfinished() == 0) continue;
-    const Base base = FindBase(request);
+    const Base base = ChooseBase(request);
     const uint32_t pages = PagesToAdmit(request, base);
     // Room for one may have taken what another was to go on from.
     if (!MakeRoom(pages) || static_cast<int32_t>(free_slots_.size()) < request.unfinished()) break;

@@ -6,6 +6,14 @@
 
 namespace lukv {
 
+void LiveRequest::UseOwnContext() {
+  plan = request.plan;
+  context_tokens = request.shared_context.has_value() ? request.shared_context->n_tokens
+                   : plan != nullptr                  ? plan->n_tokens()
+                                                      : prompt_tokens();
+  usage.context_tokens = plan != nullptr ? plan->n_tokens() : 0;
+}
+
 int32_t LiveRequest::unfinished() const {
   return static_cast<int32_t>(
       std::count_if(samples.begin(), samples.end(), [](const LiveSample& sample) { return !sample.finished; }));

@@ -70,6 +70,8 @@ struct LiveRequest {
   int32_t question_tokens() const { return prompt_tokens() - context_tokens; }
   // A shared context that is to be there, and nothing else.
   bool context_only() const { return request.max_tokens == 0; }
+  // The context and the plan as the request has them.
+  void UseOwnContext();
   int32_t unfinished() const;
   int32_t longest_output() const;
   LiveSample& first_unfinished();  // REQUIRES: unfinished() > 0

@@ -11,20 +11,15 @@ Outbox::Outbox(size_t capacity, std::function<void()> on_ready) : capacity_(capa
 }
 
 void Outbox::Push(Event event) {
-  bool tell;
+  bool wake;
   {
     MutexLock lock(&mutex_);
     LUKV_CHECK(!done_);
     done_ = std::holds_alternative<DoneEvent>(event);
-    tell = events_.empty() || done_;
+    wake = events_.empty() || done_;
     events_.push_back(std::move(event));
   }
-  if (tell && on_ready_) on_ready_();
-}
-
-bool Outbox::done() const {
-  MutexLock lock(&mutex_);
-  return done_;
+  if (wake && on_ready_) on_ready_();
 }
 
 bool Outbox::HasSpace(size_t events) {
@@ -45,6 +40,13 @@ std::vector<Event> Outbox::TakeLocked(std::function<void()>& on_space) {
     on_space = on_space_;
   }
   return std::exchange(events_, {});
+}
+
+std::optional<absl::Status> Outbox::Ended() const {
+  MutexLock lock(&mutex_);
+  if (events_.empty()) return std::nullopt;
+  const auto* done = std::get_if<DoneEvent>(&events_.back());
+  return done != nullptr ? std::optional(done->status) : std::nullopt;
 }
 
 std::vector<Event> Outbox::Take() {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -26,12 +27,12 @@ using Event = std::variant<TokenEvent, FinishEvent, DoneEvent>;
 // A bounded queue with one producer (the engine) and one consumer. Any thread may call any method.
 class Outbox {
  public:
-  // `on_ready` runs on the producer's thread after a push into an EMPTY box and after the DoneEvent, outside the lock
-  // (a consumer that cannot take what is there must still learn that it is over); it must be quick, must not call back
-  // into the engine and must stay callable until the Outbox is gone. `on_space` runs on the consumer's thread, outside
-  // the lock, after the first Take that follows a refusal by HasSpace(); the engine sets it. It may run after the
-  // producer has pushed its last event: what it captures must outlive the Outbox (a shared_ptr). Either may be null. A
-  // consumer takes everything at once, so there is no fill level to wait for.
+  // `on_ready` runs on the producer's thread after a push into an EMPTY box or of the last event, outside the lock; it
+  // must be quick, must
+  // not call back into the engine and must stay callable until the Outbox is gone. `on_space` runs on the consumer's
+  // thread, outside the lock, after the first Take that follows a refusal by HasSpace(); the engine sets it. It may
+  // run after the producer has pushed its last event: what it captures must outlive the Outbox (a shared_ptr). Either
+  // may be null. A consumer takes everything at once, so there is no fill level to wait for.
   Outbox(size_t capacity, std::function<void()> on_ready);
 
   // Producer. Never blocks, never drops: the engine asks HasSpace() before it samples and parks the sequence when
@@ -42,9 +43,8 @@ class Outbox {
   bool HasSpace(size_t events);
   void SetOnSpace(std::function<void()> on_space);
 
-  // Whether the DoneEvent has been pushed.
-  bool done() const;
-
+  // Consumer: the status of the DoneEvent if that is among what was not taken yet.
+  std::optional<absl::Status> Ended() const;
   // Consumer: all that is there, possibly nothing.
   std::vector<Event> Take();
   // Consumer: waits for at least one event or the deadline (empty result).

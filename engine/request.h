@@ -50,8 +50,8 @@ struct ValidRequest {
   // Set where the first n_tokens tokens are a context that other requests may bring, too: its compressed pages are kept
   // for them, and are taken from an earlier request if they are there. n_tokens == plan->n_tokens() if there is a plan.
   std::optional<SharedContextUse> shared_context;
-  // Not empty: goes on from where the tenant's last request of this conversation ended, if the prompt begins with that
-  // one's context and goes beyond it; and leaves its own end to the next one. REQUIRES: n == 1, no shared_context.
+  // Not empty: goes on from the prompt of the tenant's last request of this conversation, if its own begins with that
+  // one's context and goes beyond it; and leaves its own prompt to the next one. REQUIRES: n == 1, no shared_context.
   std::string conversation;
   SamplingParams sampling;
   int32_t n = 1;                  // Samples; >= 1.

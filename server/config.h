@@ -21,6 +21,7 @@ inline constexpr char kAutoPolicy[] = "lukv+expected_attention@0.8";
 // What a server sets where the engine would wait for ever.
 inline constexpr absl::Duration kQueueTimeout = absl::Minutes(10);
 
+enum class LogFormat : uint8_t { kText, kJson };
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError, kOff };
 
 struct ModelOptions {
@@ -42,6 +43,7 @@ struct ServerConfig {
   NetworkOptions network;
   EngineOptions engine = {.queue_timeout = kQueueTimeout};
   EvictionOptions eviction;
+  LogFormat log_format = LogFormat::kText;
   LogLevel log_level = LogLevel::kInfo;
 
   // INVALID_ARGUMENT with the flag, what it got and what is allowed.

@@ -23,25 +23,17 @@ struct RawSettings {
   std::string compute = "int8";
   std::string kv_dtype = "bf16";
   std::string log_level = "info";
+  std::string log_format = "text";
 };
 
 const std::map<std::string, CpuCompute> kComputes = {{"int8", CpuCompute::kInt8}, {"f32", CpuCompute::kF32}};
 const std::map<std::string, DType> kKvDtypes = {{"bf16", DType::kBF16}, {"f32", DType::kF32}};
+const std::map<std::string, LogFormat> kLogFormats = {{"text", LogFormat::kText}, {"json", LogFormat::kJson}};
 const std::map<std::string, LogLevel> kLogLevels = {{"debug", LogLevel::kDebug},
                                                     {"info", LogLevel::kInfo},
                                                     {"warning", LogLevel::kWarning},
                                                     {"error", LogLevel::kError},
                                                     {"off", LogLevel::kOff}};
-
-// "30s", "1m30s", "500ms"; a bare number is seconds.
-bool ParseSeconds(const std::string& text, absl::Duration* duration) {
-  double seconds = 0;
-  if (absl::SimpleAtod(text, &seconds)) {
-    *duration = absl::Seconds(seconds);
-    return true;
-  }
-  return absl::ParseDuration(text, duration);
-}
 
 CLI::Validator DurationValidator() {
   return CLI::Validator(
@@ -92,6 +84,7 @@ class Parser {
     Add("threads", config_.device.cpu.threads, "CPU threads; 0: one per core");
     Add("compute", raw_.compute, "Arithmetic of quantised layers: activations in int8 (fast) or f32")
         ->check(CLI::IsMember(&kComputes));
+    Add("log-format", raw_.log_format, "Form of its lines")->check(CLI::IsMember(&kLogFormats));
     Add("log-level", raw_.log_level, "What goes to stderr; never prompts or answers")
         ->check(CLI::IsMember(&kLogLevels));
   }
@@ -225,6 +218,7 @@ class Parser {
     config_.device.cpu.compute = kComputes.at(raw_.compute);
     config_.engine.kv_dtype = kKvDtypes.at(raw_.kv_dtype);
     config_.log_level = kLogLevels.at(raw_.log_level);
+    config_.log_format = kLogFormats.at(raw_.log_format);
     if (config_.model.name.empty()) {
       std::filesystem::path path(config_.model.path);
       if (path.filename().empty()) path = path.parent_path();  // "folder/"

@@ -7,10 +7,11 @@
 
 namespace lukv {
 
-grpc::ServerUnaryReactor* CreateContextCall::Start(const ContextCallParts& parts, ContextInput input,
+grpc::ServerUnaryReactor* CreateContextCall::Start(const ContextCallParts& parts, ContextInput input, KeyUse key,
                                                    v1::CreateContextResponse* response) {
   auto call = std::make_shared<CreateContextCall>(parts, response);
   call->self_ = call;
+  call->key_ = std::move(key);
   call->request_id_ = input.request.id;
   call->context_id_ = input.context_id;
   call->tenant_ = input.request.tenant;
@@ -28,7 +29,6 @@ grpc::ServerUnaryReactor* CreateContextCall::Start(const ContextCallParts& parts
 
 void CreateContextCall::Submit(ContextInput input) {
   MutexLock lock(&mutex_);
-  use_ = std::move(input.use);
   // The box may run this after the call is gone.
   auto on_ready = [weak = weak_from_this(), executor = parts_.executor] {
     executor->Post([weak] {
@@ -37,6 +37,8 @@ void CreateContextCall::Submit(ContextInput input) {
   };
   outbox_ = std::make_shared<Outbox>(1, std::move(on_ready));
   ticket_ = parts_.engine->Submit(std::move(input.request), outbox_);
+  // The registry knew the call before it had a ticket.
+  if (!abort_status_.ok()) parts_.engine->Cancel(ticket_);
 }
 
 void CreateContextCall::OnEvents() {
@@ -52,7 +54,7 @@ void CreateContextCall::OnEvents() {
     } else {
       parts_.directory->Remove(tenant_, context_id_);
     }
-    use_ = KeyUse();
+    key_ = KeyUse();  // Who has read the end may come again at once.
     Finish(ToGrpcStatus(status));
   }
 }

@@ -11,6 +11,7 @@
 #include "base/mutex.h"
 #include "engine/engine.h"
 #include "lukv/v1/inference.pb.h"
+#include "server/api_keys.h"
 #include "server/call_registry.h"
 #include "server/context_directory.h"
 #include "server/executor.h"
@@ -32,7 +33,7 @@ class CreateContextCall final : public grpc::ServerUnaryReactor,
                                 public std::enable_shared_from_this<CreateContextCall> {
  public:
   // The id is reserved already.
-  static grpc::ServerUnaryReactor* Start(const ContextCallParts& parts, ContextInput input,
+  static grpc::ServerUnaryReactor* Start(const ContextCallParts& parts, ContextInput input, KeyUse key,
                                          v1::CreateContextResponse* response);
 
   CreateContextCall(const ContextCallParts& parts, v1::CreateContextResponse* response)
@@ -51,6 +52,7 @@ class CreateContextCall final : public grpc::ServerUnaryReactor,
   const absl::Time arrival_ = absl::Now();
   v1::CreateContextResponse* const response_;
   // Written before the call is known to other threads.
+  KeyUse key_;
   std::string request_id_;
   std::string context_id_;
   std::string tenant_;
@@ -60,7 +62,6 @@ class CreateContextCall final : public grpc::ServerUnaryReactor,
 
   Mutex mutex_;
   Ticket ticket_ ABSL_GUARDED_BY(mutex_) = 0;
-  KeyUse use_ ABSL_GUARDED_BY(mutex_);
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status abort_status_ ABSL_GUARDED_BY(mutex_);  // Not OK: what to tell instead of the engine's CANCELLED.
 };

@@ -17,10 +17,10 @@ inline constexpr char kEvictionMetadata[] = "x-lukv-eviction";
 // that the server can honour, or there are several.
 std::optional<FieldViolation> ApplyEvictionMetadata(const grpc::ServerContextBase& context, RequestLimits& limits);
 
-// validate(limits), with the policy that the call names as the default.
+// validate(limits), a Validated<T>, with the policy that the call names as the default.
 template <typename Validate>
-Validated<GenerateInput> WithEvictionOf(const grpc::ServerContextBase& context, RequestLimits limits,
-                                        Validate validate) {
+auto WithEvictionOf(const grpc::ServerContextBase& context, RequestLimits limits, Validate validate)
+    -> decltype(validate(limits)) {
   if (auto violation = ApplyEvictionMetadata(context, limits)) return std::vector{*std::move(violation)};
   return validate(limits);
 }

@@ -21,19 +21,20 @@ bool Contains(const std::vector<TokenId>& ids, TokenId id) {
 
 }  // namespace
 
-grpc::Status GenerateCall::Start(GenerateInput input) {
+grpc::Status GenerateCall::Start(GenerateInput input, CallOrigin origin) {
   const absl::Status added = context_.registry->Add(input.request.tenant, input.request.id, weak_from_this());
   if (!added.ok()) {
     context_.metrics->OnRefused(absl::IsUnavailable(added) ? "shutting_down" : "duplicate_request_id");
     return absl::IsUnavailable(added) ? ToGrpcStatus(added, "SHUTTING_DOWN") : ToGrpcStatus(added);
   }
   self_ = shared_from_this();
-  Submit(std::move(input));
+  Submit(std::move(input), std::move(origin));
   return grpc::Status::OK;
 }
 
-void GenerateCall::Submit(GenerateInput input) {
+void GenerateCall::Submit(GenerateInput input, CallOrigin origin) {
   MutexLock lock(&mutex_);
+  origin_ = std::move(origin);
   ValidRequest& request = input.request;
   tenant_ = request.tenant;
   id_ = request.id;
@@ -46,7 +47,6 @@ void GenerateCall::Submit(GenerateInput input) {
   logprobs_ = request.logprobs;
   prompt_tokens_ = static_cast<int32_t>(request.prompt.size());
   policy_ = std::move(input.policy);
-  use_ = std::move(input.use);
   for (int32_t i = 0; i < request.n; ++i) {
     samples_.push_back(Sample{.text = SampleText(*context_.tokenizer, stops_, request.min_tokens, input.show_special)});
   }
@@ -64,11 +64,12 @@ void GenerateCall::Submit(GenerateInput input) {
 
 void GenerateCall::Pump() {
   MutexLock lock(&mutex_);
-  if (finished_) return;
-  if (writing_) {
-    if (outbox_->done()) LimitTheRest();
-    return;
+  if (writing_ && !broken_ && origin_.cut != nullptr) {
+    // Its end cannot be told to a client that does not read: what it is told goes behind what it did not take.
+    const std::optional<absl::Status> ended = outbox_->Ended();
+    if (ended.has_value() && RefusalOf(*ended) == Refusal::kSlowClient) origin_.cut();
   }
+  if (writing_ || finished_) return;
   if (broken_) DropMessages();
   if (MessageCount() == 0 && !end_.has_value()) {
     Consume(outbox_->Take());
@@ -77,8 +78,7 @@ void GenerateCall::Pump() {
   }
   if (end_.has_value() && MessageCount() <= 1) {
     finished_ = true;
-    use_ = KeyUse();  // Who has read the end may come again at once.
-    LimitTheRest();
+    origin_.key = KeyUse();  // Who has read the end may come again at once.
     FinishCall(*end_);
   } else if (MessageCount() > 0) {
     writing_ = true;
@@ -86,21 +86,11 @@ void GenerateCall::Pump() {
   }
 }
 
-void GenerateCall::LimitTheRest() {
-  if (rest_ != nullptr || context_.slow_client_timeout == absl::InfiniteDuration()) return;
-  rest_ = std::make_unique<grpc::Alarm>();
-  // gRPC does not let a call end behind a message that nobody reads; cancelling is the only way out.
-  rest_->Set(absl::ToChronoTime(absl::Now() + context_.slow_client_timeout), [weak = weak_from_this()](bool fired) {
-    const std::shared_ptr<GenerateCall> call = fired ? weak.lock() : nullptr;
-    if (call != nullptr) call->context_.rpc->TryCancel();
-  });
-}
-
 void GenerateCall::DropMessages() {
   while (MessageCount() > 0) PopMessage();
 }
 
-void GenerateCall::Consume(std::vector<Event> events) {
+void GenerateCall::Consume(const std::vector<Event>& events) {
   for (const Event& event : events) {
     if (const auto* token = std::get_if<TokenEvent>(&event)) {
       OnToken(*token);
@@ -142,7 +132,7 @@ void GenerateCall::ObserveTokens() {
     if (sample.arrived == 0) continue;
     if (!first_token_seen_) {
       first_token_seen_ = true;
-      use_.Unqueue();
+      origin_.key.Unqueue();
       context_.metrics->OnFirstToken(now - arrival_);
     }
     if (sample.last_token == absl::InfinitePast()) {
@@ -172,11 +162,19 @@ void GenerateCall::Account(const DoneEvent& done, const absl::Status& status) {
   } else if (unfinished > 0) {
     context_.metrics->OnSampleEnd(absl::IsInternal(status) ? Outcome::kError : Outcome::kAbort, unfinished);
   }
-  LogInfo(absl::StrCat("request ", id_, ": ", status.ok() ? "OK" : status.ToString(), "; ", done.usage.prompt_tokens,
-                       " prompt + ", done.usage.generated_tokens, " generated tokens; queue ",
-                       absl::FormatDuration(absl::Trunc(done.usage.queue, absl::Microseconds(10))), ", first token ",
-                       absl::FormatDuration(absl::Trunc(done.usage.first_token, absl::Microseconds(10))), ", total ",
-                       absl::FormatDuration(absl::Trunc(total, absl::Microseconds(10)))));
+  LogRequest({.id = id_,
+              .traceparent = origin_.traceparent,
+              .tenant = tenant_,
+              .policy = policy_,
+              .code = absl::StatusCodeToString(status.code()),
+              .reason = std::string(status.message()),
+              .prompt_tokens = done.usage.prompt_tokens,
+              .cached_tokens = done.usage.cached_tokens,
+              .generated_tokens = done.usage.generated_tokens,
+              .preemptions = done.usage.preemptions,
+              .queue = done.usage.queue,
+              .first_token = done.usage.first_token,
+              .total = total});
 }
 
 void GenerateCall::HandleWriteDone(bool ok) {

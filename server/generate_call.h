@@ -1,8 +1,6 @@
 // One Generate call of either protocol: carries the engine's events to the wire.
 #pragma once
 
-#include <grpcpp/alarm.h>
-#include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <cstdint>
@@ -19,6 +17,7 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "engine/engine.h"
+#include "server/call_origin.h"
 #include "server/call_registry.h"
 #include "server/executor.h"
 #include "server/metrics.h"
@@ -27,16 +26,13 @@
 
 namespace lukv {
 
-// What a call works with; outlives it.
+// What all calls of a served model share; outlives them.
 struct CallContext {
-  grpc::ServerContextBase* rpc = nullptr;
   Engine* engine = nullptr;
   const Tokenizer* tokenizer = nullptr;
   Executor* executor = nullptr;
   CallRegistry* registry = nullptr;
   Metrics* metrics = nullptr;
-  // What a client may take for the rest of an answer once the engine is done with it.
-  absl::Duration slow_client_timeout = absl::InfiniteDuration();
 };
 
 // How a sample ended.
@@ -58,7 +54,7 @@ class GenerateCall : public AbortableCall, public std::enable_shared_from_this<G
   explicit GenerateCall(const CallContext& context) : context_(context) {}
 
   // Registers and submits. Not OK: it did neither, and the call is to end with this. Once.
-  grpc::Status Start(GenerateInput input);
+  grpc::Status Start(GenerateInput input, CallOrigin origin);
   void Abort(const absl::Status& status) final;
 
  protected:
@@ -98,20 +94,19 @@ class GenerateCall : public AbortableCall, public std::enable_shared_from_this<G
     int32_t arrived = 0;  // Tokens of the events that are being turned into messages.
   };
 
-  void Submit(GenerateInput input);
+  void Submit(GenerateInput input, CallOrigin origin);
   void Pump();
-  void Consume(std::vector<Event> events) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Consume(const std::vector<Event>& events) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnToken(const TokenEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnFinish(const FinishEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnEnd(const DoneEvent& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ObserveTokens() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The engine is done, and what is left waits for the client: not for ever.
-  void LimitTheRest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropMessages() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Account(const DoneEvent& done, const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const CallContext context_;
   const absl::Time arrival_ = absl::Now();
+  CallOrigin origin_ ABSL_GUARDED_BY(mutex_);
   // Written before the call is known to other threads.
   std::string tenant_;
   std::string id_;
@@ -122,7 +117,6 @@ class GenerateCall : public AbortableCall, public std::enable_shared_from_this<G
   std::string policy_;
   std::shared_ptr<Outbox> outbox_;
   std::shared_ptr<GenerateCall> self_;
-  KeyUse use_ ABSL_GUARDED_BY(mutex_);
 
   Ticket ticket_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Sample> samples_ ABSL_GUARDED_BY(mutex_);
@@ -130,7 +124,6 @@ class GenerateCall : public AbortableCall, public std::enable_shared_from_this<G
   bool broken_ ABSL_GUARDED_BY(mutex_) = false;              // Nobody reads any more.
   std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mutex_);  // The engine let go of it; what the client is to be told.
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;            // FinishCall was called.
-  std::unique_ptr<grpc::Alarm> rest_ ABSL_GUARDED_BY(mutex_);
   bool first_token_seen_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status abort_status_ ABSL_GUARDED_BY(mutex_);  // Not OK: what to tell instead of the engine's CANCELLED.
 };
@@ -175,9 +168,9 @@ grpc::ServerWriteReactor<Message>* RefuseCall(const grpc::Status& status) {
 // The reactor to give to gRPC for a call of a protocol's class.
 template <typename Call, typename... Arguments>
 grpc::ServerWriteReactor<typename Call::Response>* StartCall(const CallContext& context, GenerateInput input,
-                                                             Arguments... arguments) {
+                                                             CallOrigin origin, Arguments... arguments) {
   auto call = std::make_shared<Call>(context, arguments...);
-  const grpc::Status started = call->Start(std::move(input));
+  const grpc::Status started = call->Start(std::move(input), std::move(origin));
   return started.ok() ? call.get() : RefuseCall<typename Call::Response>(started);
 }
 

@@ -3,6 +3,7 @@
 namespace lukv {
 namespace {
 
+// Ready together.
 constexpr const char* kServiceNames[] = {"lukv.v1.Inference", "vllm.grpc.engine.VllmEngine"};
 
 }  // namespace

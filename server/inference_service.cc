@@ -87,7 +87,18 @@ void InferenceService::AbortAll() {
   registry_.AbortAll(absl::UnavailableError("the server shuts down and the drain timeout has passed"));
 }
 
-grpc::Status InferenceService::CheckServing() const {
+grpc::Status InferenceService::Admit(const grpc::CallbackServerContext& context, Caller& caller) const {
+  // First: who has no key learns nothing.
+  if (grpc::Status status = gate_->Enter(context, caller); !status.ok()) {
+    metrics_->OnRefused("unauthenticated");
+    return status;
+  }
+  grpc::Status open = Open();
+  if (!open.ok()) metrics_->OnRefused("unavailable");
+  return open;
+}
+
+grpc::Status InferenceService::Open() const {
   switch (state_.load()) {
     case State::kLoading:
       return ToGrpcStatus(absl::UnavailableError("the model is being loaded"), "MODEL_LOADING");
@@ -99,41 +110,12 @@ grpc::Status InferenceService::CheckServing() const {
   return grpc::Status::OK;
 }
 
-grpc::Status InferenceService::Enter(const grpc::CallbackServerContext& context, Caller& caller) const {
-  grpc::Status status = gate_->Enter(context, caller);
-  if (!status.ok()) metrics_->OnRefused("unauthenticated");
-  return status;
-}
-
-grpc::Status InferenceService::Admit(const grpc::CallbackServerContext& context, Caller& caller) const {
-  if (grpc::Status status = Enter(context, caller); !status.ok()) return status;
-  grpc::Status status = CheckServing();
-  if (!status.ok()) metrics_->OnRefused("unavailable");
-  return status;
-}
-
-grpc::Status InferenceService::Admit(const grpc::CallbackServerContext& context, Caller& caller, KeyUse& use) const {
-  if (grpc::Status status = Admit(context, caller); !status.ok()) return status;
-  grpc::Status status = Gate::Begin(caller, use);
-  if (!status.ok()) metrics_->OnRefused("key_limit");
-  return status;
-}
-
-grpc::Status InferenceService::Own(const Caller& caller, KeyUse& use, ValidRequest& request) const {
-  request.tenant = caller.tenant;
-  grpc::Status status = Gate::Queue(use, static_cast<int64_t>(request.prompt.size()));
-  if (!status.ok()) metrics_->OnRefused("key_limit");
-  return status;
-}
-
-CallContext InferenceService::Calls(grpc::CallbackServerContext* context) {
-  return {.rpc = context,
-          .engine = model_.engine.get(),
+CallContext InferenceService::Calls() {
+  return {.engine = model_.engine.get(),
           .tokenizer = model_.tokenizer.get(),
           .executor = executor_.get(),
           .registry = &registry_,
-          .metrics = metrics_,
-          .slow_client_timeout = model_.slow_client_timeout};
+          .metrics = metrics_};
 }
 
 std::string InferenceService::NextRequestId() { return absl::StrCat("lukv-", next_id_++); }
@@ -142,8 +124,7 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
                                                                            const v1::GenerateRequest* request) {
   using Response = v1::GenerateResponse;
   Caller caller;
-  KeyUse use;
-  if (grpc::Status status = Admit(*context, caller, use); !status.ok()) return RefuseCall<Response>(status);
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return RefuseCall<Response>(status);
   std::shared_ptr<const StoredContext> stored;
   if (request->context_case() == v1::GenerateRequest::kContextId) {
     stored = contexts_.Find(caller.tenant, request->context_id());
@@ -160,26 +141,37 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
     return RefuseCall<Response>(BadRequestStatus(*violations));
   }
   auto& valid = std::get<GenerateInput>(input);
-  if (grpc::Status status = Own(caller, use, valid.request); !status.ok()) return RefuseCall<Response>(status);
-  valid.use = std::move(use);
+  valid.request.tenant = caller.tenant;
   valid.request.deadline = absl::FromChrono(context->deadline());
-  return StartCall<InferenceCall>(Calls(context), std::move(valid));
+  CallOrigin origin;
+  const auto tokens = static_cast<int64_t>(valid.request.prompt.size());
+  if (grpc::Status status = MakeOrigin(*context, caller, tokens, origin); !status.ok()) {
+    metrics_->OnRefused("key_limit");
+    return RefuseCall<Response>(status);
+  }
+  return StartCall<InferenceCall>(Calls(), std::move(valid), std::move(origin));
 }
 
 grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerContext* context,
                                                           const v1::CreateContextRequest* request,
                                                           v1::CreateContextResponse* response) {
   Caller caller;
-  KeyUse use;
-  if (grpc::Status status = Admit(*context, caller, use); !status.ok()) return Reply(context, status);
-  auto input = ValidateCreateContext(*request, limits_, absl::StrCat("lukv-context-", next_id_++));
+  if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
+  auto input = WithEvictionOf(*context, limits_, [&](const RequestLimits& limits) {
+    return ValidateCreateContext(*request, limits, absl::StrCat("lukv-context-", next_id_++));
+  });
   if (const auto* violations = std::get_if<std::vector<FieldViolation>>(&input)) {
     metrics_->OnRefused("invalid_request");
     return Reply(context, BadRequestStatus(*violations));
   }
   auto& valid = std::get<ContextInput>(input);
-  if (grpc::Status status = Own(caller, use, valid.request); !status.ok()) return Reply(context, status);
-  valid.use = std::move(use);
+  valid.request.tenant = caller.tenant;
+  CallOrigin origin;
+  const auto tokens = static_cast<int64_t>(valid.request.prompt.size());
+  if (grpc::Status status = MakeOrigin(*context, caller, tokens, origin); !status.ok()) {
+    metrics_->OnRefused("key_limit");
+    return Reply(context, status);
+  }
   valid.request.deadline = absl::FromChrono(context->deadline());
   const EvictionPlan* plan = valid.request.plan.get();
   const absl::Status reserved = contexts_.Reserve(
@@ -192,7 +184,7 @@ grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerCo
   if (!reserved.ok()) return Reply(context, ToGrpcStatus(reserved, "DUPLICATE_CONTEXT_ID"));
   const ContextCallParts parts{
       .engine = model_.engine.get(), .executor = executor_.get(), .registry = &registry_, .directory = &contexts_};
-  return CreateContextCall::Start(parts, std::move(valid), response);
+  return CreateContextCall::Start(parts, std::move(valid), std::move(origin.key), response);
 }
 
 grpc::ServerUnaryReactor* InferenceService::DeleteContext(grpc::CallbackServerContext* context,

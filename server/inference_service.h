@@ -34,22 +34,16 @@ class InferenceService final : public v1::Inference::CallbackService {
 
   // Takes no more calls.
   void Close();
+
   // For the other protocols on the same server, whose calls run beside these.
-  // What every method asks first; what is not OK is counted as refused, and to be told.
-  // Whether the caller may call, which is all that one without a key learns.
-  grpc::Status Enter(const grpc::CallbackServerContext& context, Caller& caller) const;
-  // And whether calls are taken.
+  // OK for a caller with a key that counts, if keys are asked for, and while calls are taken.
   grpc::Status Admit(const grpc::CallbackServerContext& context, Caller& caller) const;
-  // And its place among the caller's calls, which is kept as long as `use`.
-  grpc::Status Admit(const grpc::CallbackServerContext& context, Caller& caller, KeyUse& use) const;
-  // Before a request of such a call is submitted: it is the caller's now, and its prompt counts as queued.
-  grpc::Status Own(const Caller& caller, KeyUse& use, ValidRequest& request) const;
-  // Whether calls are taken.
-  grpc::Status CheckServing() const;
-  // REQUIRES: CheckServing() was OK once.
+  // OK while calls are taken.
+  grpc::Status Open() const;
+  // REQUIRES: Open() was OK once.
   const ServedModel& model() const { return model_; }
   const RequestLimits& limits() const { return limits_; }
-  CallContext Calls(grpc::CallbackServerContext* context);
+  CallContext Calls();
   CallRegistry& registry() { return registry_; }
   // For a request that brings no id.
   std::string NextRequestId();

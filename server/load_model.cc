@@ -44,7 +44,6 @@ absl::StatusOr<ServedModel> LoadServedModel(const ServerConfig& config) {
   LUKV_ASSIGN_OR_RETURN(model.default_policy, DefaultPolicyOf(config, *model.engine));
   model.tail = config.eviction.tail;
   model.chat_tail = config.eviction.chat_tail;
-  model.slow_client_timeout = config.engine.slow_client_timeout;
   model.tokenizer_zip = MakeTokenizerZip(config.model.path, model.engine->info(), *model.tokenizer);
   return model;
 }

@@ -35,7 +35,7 @@ std::string Addresses(const NetworkOptions& options, const Server& server) {
 }
 
 int Run(const ServerConfig& config) {
-  InitLog(config.log_level);
+  InitLog(config.log_level, config.log_format);
   StopSignals signals;
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(config.network, config.model.name);
   if (!server.ok()) return Fail(server.status());

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "engine/engine.h"
 #include "engine/evict/policy.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -23,8 +22,6 @@ struct ServedModel {
   Policy default_policy;  // Of requests that name none.
   int32_t tail = 0;       // RequestLimits
   int32_t chat_tail = 0;
-  // What a client may take for the rest of an answer once the engine is done with it.
-  absl::Duration slow_client_timeout = absl::InfiniteDuration();
   // The engine reads the tokenizer and goes first.
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Engine> engine;

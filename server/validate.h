@@ -15,7 +15,6 @@
 #include "engine/tokenizer/chat_template.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "lukv/v1/inference.pb.h"
-#include "server/api_keys.h"
 #include "server/context_directory.h"
 #include "server/grpc_status.h"
 
@@ -42,7 +41,6 @@ struct GenerateInput {
   std::vector<std::string> stop;  // Not empty strings.
   std::string policy;             // Name of the policy that was asked for, or is the default.
   bool show_special = false;      // Special tokens are part of the text that stop strings are looked for in.
-  KeyUse use = {};                // Of its caller's limits, as long as it runs.
 };
 
 // Either the value or everything that is wrong with the request.
@@ -54,7 +52,6 @@ struct ContextInput {
   ValidRequest request;  // Without output.
   std::string context_id;
   std::string policy;
-  KeyUse use = {};  // Of its caller's limits, as long as it runs.
 };
 
 // `fallback_id` names a request that brought no request_id. `stored`: what its context_id stands for, if it has one.

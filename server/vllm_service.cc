@@ -33,7 +33,6 @@ grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const grpc
   return reactor;
 }
 
-// Nothing that a key would protect.
 grpc::ServerUnaryReactor* Unsupported(grpc::CallbackServerContext* context, const char* what) {
   return Reply(context, ToGrpcStatus(absl::UnimplementedError(absl::StrCat(what, " is not supported"))));
 }
@@ -107,7 +106,7 @@ void VllmService::Close() {
   MutexLock lock(&mutex_);
   closed_ = true;
   // OnDone needs the lock, so none of them goes away here.
-  for (Subscription* subscription : subscriptions_) subscription->End(inference_.CheckServing());
+  for (Subscription* subscription : subscriptions_) subscription->End(inference_.Open());
 }
 
 grpc::ServerWriteReactor<pb::GenerateResponse>* VllmService::Generate(grpc::CallbackServerContext* context,
@@ -115,8 +114,7 @@ grpc::ServerWriteReactor<pb::GenerateResponse>* VllmService::Generate(grpc::Call
   using Response = pb::GenerateResponse;
   last_receive_ = absl::ToUnixMicros(absl::Now());
   Caller caller;
-  KeyUse use;
-  if (grpc::Status status = inference_.Admit(*context, caller, use); !status.ok()) return RefuseCall<Response>(status);
+  if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return RefuseCall<Response>(status);
   if (const absl::Status supported = CheckSupported(*request); !supported.ok()) {
     metrics_.OnRefused("unsupported");
     return RefuseCall<Response>(ToGrpcStatus(supported));
@@ -129,12 +127,15 @@ grpc::ServerWriteReactor<pb::GenerateResponse>* VllmService::Generate(grpc::Call
     return RefuseCall<Response>(BadRequestStatus(*violations));
   }
   auto& valid = std::get<GenerateInput>(input);
-  if (grpc::Status status = inference_.Own(caller, use, valid.request); !status.ok()) {
+  valid.request.deadline = absl::FromChrono(context->deadline());
+  valid.request.tenant = caller.tenant;
+  CallOrigin origin;
+  const auto tokens = static_cast<int64_t>(valid.request.prompt.size());
+  if (grpc::Status status = MakeOrigin(*context, caller, tokens, origin); !status.ok()) {
+    metrics_.OnRefused("key_limit");
     return RefuseCall<Response>(status);
   }
-  valid.use = std::move(use);
-  valid.request.deadline = absl::FromChrono(context->deadline());
-  return StartCall<VllmCall>(inference_.Calls(context), std::move(valid), request->stream());
+  return StartCall<VllmCall>(inference_.Calls(), std::move(valid), std::move(origin), request->stream());
 }
 
 grpc::ServerUnaryReactor* VllmService::Embed(grpc::CallbackServerContext* context, const pb::EmbedRequest* /*request*/,
@@ -173,7 +174,7 @@ grpc::ServerUnaryReactor* VllmService::HealthCheck(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* VllmService::Abort(grpc::CallbackServerContext* context, const pb::AbortRequest* request,
                                              pb::AbortResponse* /*response*/) {
   Caller caller;
-  if (grpc::Status status = inference_.Enter(*context, caller); !status.ok()) return Reply(context, status);
+  if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return Reply(context, status);
   for (const std::string& id : request->request_ids()) {
     inference_.registry().Abort(caller.tenant, id, absl::CancelledError("aborted"));
   }
@@ -232,7 +233,7 @@ grpc::ServerUnaryReactor* VllmService::GetLoads(grpc::CallbackServerContext* con
   response->set_dp_rank_count(1);
   if (request->has_dp_rank() && request->dp_rank() != 0) return Reply(context, grpc::Status::OK);
   const auto part = [](double of, double whole) { return whole > 0 ? of / whole : 0; };
-  const int64_t in_use = int64_t{stats.pages_used} - stats.pages_reclaimable;
+  const int64_t in_use = int64_t{stats.pages_used};
   const auto tokens = [&](int64_t pages) {
     const int64_t per_token = model.engine->info().kv_bytes_per_token;
     return per_token > 0 ? static_cast<int32_t>(pages * stats.page_bytes / per_token) : 0;
@@ -271,7 +272,7 @@ grpc::ServerWriteReactor<common::KvEventBatch>* VllmService::SubscribeKvEvents(
   auto* subscription = new Subscription(this);
   MutexLock lock(&mutex_);
   subscriptions_.insert(subscription);
-  if (closed_) subscription->End(inference_.CheckServing());
+  if (closed_) subscription->End(inference_.Open());
   return subscription;
 }
 

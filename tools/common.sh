@@ -37,7 +37,7 @@ install_build_dependencies() {
   install_packages g++ cmake ninja-build ccache pkg-config libgrpc++-dev libgrpc-dev protobuf-compiler \
     protobuf-compiler-grpc libprotobuf-dev libabsl-dev libssl-dev prometheus-cpp-dev libcivetweb-dev libcli11-dev \
     libspdlog-dev nlohmann-json3-dev libpcre2-dev libicu-dev libhwy-dev libgtest-dev libgmock-dev libboost-context-dev \
-    libzip-dev ca-certificates curl python3 python3-pip python3-venv
+    libzip-dev libcurl4-openssl-dev ca-certificates curl python3 python3-pip python3-venv
 }
 
 # Configures and builds a preset: build_preset NAME [TARGET...].

@@ -107,14 +107,24 @@ void ContextCache::Clear() {
   entries_.clear();
 }
 
-ContextCache::Pages ContextCache::CountPages() const {
-  Pages pages;
+uint32_t ContextCache::FreedWithout(bool pinned) const {
+  uint32_t pages = 0;
+  std::unordered_map<const SharedPages*, long> dropped;  // References to what is held more than once.
   for (const Entry& entry : entries_) {
-    const uint32_t own = entry.turn.pages->own_pages();
-    if (entry.pinned()) pages.pinned += own;
-    if (!entry.idle()) continue;
-    pages.idle += own;
-    if (!entry.pinned()) pages.reclaimable += own;
+    if (entry.pinned() && !pinned) continue;
+    const std::shared_ptr<const SharedPages>* held = &entry.turn.pages;
+    while (*held != nullptr && (held->use_count() == 1 || ++dropped[held->get()] == held->use_count())) {
+      pages += (*held)->own_pages();
+      held = &(*held)->base();
+    }
+  }
+  return pages;
+}
+
+ContextCache::Pages ContextCache::CountPages() const {
+  Pages pages = {.idle = FreedWithout(/*pinned=*/true), .reclaimable = FreedWithout(/*pinned=*/false)};
+  for (const Entry& entry : entries_) {
+    if (entry.pinned()) pages.pinned += entry.turn.pages->own_pages();
   }
   return pages;
 }

@@ -27,7 +27,7 @@ struct ContextKey {
 
 // Where a conversation stands.
 struct Turn {
-  std::vector<TokenId> tokens;  // All that has entries, from the text's first on.
+  std::vector<TokenId> tokens;  // Of its prompt; all have entries.
   // The first so many were compressed, by this plan (null: kept whole); those behind them are kept whole.
   int32_t context_tokens = 0;
   std::shared_ptr<const EvictionPlan> plan;
@@ -58,8 +58,8 @@ class ContextCache {
   void Clear();
 
   int32_t size() const { return static_cast<int32_t>(entries_.size()); }
-  // Pages of entries that nobody else holds: all, and those that DropOldest would free. (Pages of a context that only a
-  // conversation in here goes on from are missing from both.)
+  // Pages that nobody else holds: all, and those that DropOldest would free in the end; with those that kept pages go
+  // on from.
   struct Pages {
     uint32_t idle = 0;
     uint32_t reclaimable = 0;
@@ -79,6 +79,8 @@ class ContextCache {
   };
   using Entries = std::list<Entry>;  // The one used last is the last.
 
+  // Pages that come free if the entries go, pinned ones or not.
+  uint32_t FreedWithout(bool pinned) const;
   static uint64_t Hash(bool is_context, const ContextKey& key);
   Entries::const_iterator Find(bool is_context, const ContextKey& key) const;
   Entries::iterator Find(bool is_context, const ContextKey& key);

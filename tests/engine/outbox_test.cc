@@ -26,14 +26,16 @@ TEST(Outbox, KeepsOrderAndWakesOnceUntilTaken) {
   EXPECT_EQ(ready, 2);
 }
 
-TEST(Outbox, TellsOfTheEndThoughNothingWasTaken) {
+TEST(Outbox, WakesAgainForTheLastEvent) {
   int ready = 0;
   Outbox box(8, [&] { ++ready; });
   box.Push(Token(1));
-  EXPECT_FALSE(box.done());
-  box.Push(DoneEvent{});
+  EXPECT_EQ(box.Ended(), std::nullopt);
+  box.Push(DoneEvent{.status = absl::AbortedError("slow")});
   EXPECT_EQ(ready, 2);
-  EXPECT_TRUE(box.done());
+  EXPECT_EQ(box.Ended(), absl::AbortedError("slow"));
+  EXPECT_EQ(box.Take().size(), 2u);
+  EXPECT_EQ(box.Ended(), std::nullopt);
 }
 
 TEST(Outbox, CountsSpaceAgainstTheCapacity) {

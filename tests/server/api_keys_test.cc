@@ -27,7 +27,7 @@ std::string HashOf(const std::string& key) {
 
 class ApiKeysTest : public testing::Test {
  protected:
-  ApiKeysTest() { InitLog(LogLevel::kOff); }
+  ApiKeysTest() { InitLog(LogLevel::kOff, LogFormat::kText); }
   std::unique_ptr<ApiKeys> Load(const std::string& text) {
     absl::StatusOr<std::unique_ptr<ApiKeys>> keys = ApiKeys::Load(folder_.Write("keys", text));
     EXPECT_TRUE(keys.ok()) << keys.status();

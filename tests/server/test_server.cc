@@ -18,10 +18,8 @@ TestServer::TestServer(FakeEngine::Script script) : TestServer(std::move(script)
 std::string TestServer::TokenizerZip() { return std::string(300'000, 'z') + std::string(300'000, 'i'); }
 
 TestServer::TestServer(FakeEngine::Script script, Options options)
-    : script_(std::move(script)),
-      has_tokenizer_zip_(options.tokenizer_zip),
-      slow_client_timeout_(options.slow_client_timeout) {
-  InitLog(LogLevel::kOff);
+    : script_(std::move(script)), has_tokenizer_zip_(options.tokenizer_zip) {
+  InitLog(LogLevel::kOff, LogFormat::kText);
   NetworkOptions network = options.network;
   network.listen = "127.0.0.1:0";
   network.metrics_listen = options.metrics ? "127.0.0.1:0" : "";
@@ -38,8 +36,7 @@ void TestServer::Serve() {
                     .page_tokens = 64,
                     .default_policy = *ParsePolicy("uniform+keydiff@0.5"),
                     .tail = 7,
-                    .chat_tail = 9,
-                    .slow_client_timeout = slow_client_timeout_};
+                    .chat_tail = 9};
   if (has_tokenizer_zip_) model.tokenizer_zip = TokenizerZip();
   model.tokenizer = std::make_unique<FakeTokenizer>();
   auto engine = std::make_unique<FakeEngine>(model.tokenizer->end_tokens(), script_);

@@ -25,7 +25,6 @@ class TestServer {
     bool tokenizer_zip = true;
     // All but the addresses of calls and metrics, which are free ports of loopback.
     NetworkOptions network = {};
-    absl::Duration slow_client_timeout = absl::InfiniteDuration();
   };
 
   // Any bytes, of several messages.
@@ -47,7 +46,6 @@ class TestServer {
  private:
   FakeEngine::Script script_;
   bool has_tokenizer_zip_;
-  absl::Duration slow_client_timeout_;
   FakeEngine* engine_ = nullptr;
   std::unique_ptr<Server> server_;
 };

@@ -276,6 +276,13 @@ TEST(Eviction, WrongMetadataAreRefused) {
   twice.AddMetadata("x-lukv-eviction", "full");
   const lukv::Read read = ReadAll(*server.Stub(), TextRequest("hi", 1), twice);
   EXPECT_THAT(ViolatedFields(read.status), ElementsAre("x-lukv-eviction"));
+  grpc::ClientContext context;
+  context.AddMetadata("x-lukv-eviction", "nonsense");
+  v1::CreateContextRequest request;
+  request.set_context_text("some words");
+  v1::CreateContextResponse response;
+  EXPECT_THAT(ViolatedFields(server.Stub()->CreateContext(&context, request, &response)),
+              ElementsAre("x-lukv-eviction"));
 }
 
 // Waits until the engine has so many requests.
@@ -476,7 +483,7 @@ TEST(VllmInfo, LoadsAreWhatTheEngineSays) {
   server.engine().SetGate(false);
   server.engine().SetStats({.waiting = 5,
                             .waiting_tokens = 600,
-                            .pages_used = 47,
+                            .pages_used = 17,
                             .page_bytes = 2 * 1536,
                             .cache_query_tokens = 200,
                             .cache_hit_tokens = 50,
@@ -497,7 +504,7 @@ TEST(VllmInfo, LoadsAreWhatTheEngineSays) {
   EXPECT_EQ(load.num_running_reqs(), 1);
   EXPECT_EQ(load.num_waiting_reqs(), 5);
   EXPECT_EQ(load.num_total_reqs(), 6);
-  // 100 pages, of which 47 + 3 are used, 30 of them by what gives way; a page has room for 2 tokens' entries.
+  // 100 pages, of which 17 + 3 are used, and 30 held by what gives way; a page has room for 2 tokens' entries.
   EXPECT_EQ(load.max_total_num_tokens(), 200);
   EXPECT_EQ(load.num_used_tokens(), 40);
   EXPECT_DOUBLE_EQ(load.token_usage(), 0.2);

@@ -19,7 +19,8 @@ constexpr char kAbout[] =
     "in\n"
     "eviction, beside the fastest copy and matrix product that were measured on the device. Every op is timed alone,\n"
     "from its call until the device is done, so launches are included; what an empty wait takes is subtracted. Bytes\n"
-    "are those that must move at least once.";
+    "are those that must move at least once.\n"
+    "With --server ADDRESS it is a load generator instead: see lukv-bench --server ADDRESS --help.";
 
 void AddRun(CLI::App& app, BenchOptions& options) {
   app.add_option("--model", options.model, "GGUF file or Hugging Face folder");

@@ -1,4 +1,4 @@
-// lukv-client: one request to a lukv server, or its health.
+// lukv-client: one request to a lukv server, its health, or a view of what it does.
 #include <grpc/support/log.h>
 #include <grpcpp/create_channel.h>
 
@@ -11,6 +11,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "tools/client/generate.h"
 #include "tools/client/options.h"
+#include "tools/client/top.h"
 
 namespace lukv {
 namespace {
@@ -105,7 +106,13 @@ int RunGenerate(const ClientOptions& options, const std::shared_ptr<grpc::Channe
   return 0;
 }
 
+int ShowTop(const TopOptions& options) {
+  const absl::Status status = RunTop(options);
+  return status.ok() ? 0 : Fail(std::string(status.message()));
+}
+
 int Run(const ClientOptions& options) {
+  if (options.top) return ShowTop(options.top_options);
   // The status says it all; gRPC's own lines would only repeat it.
   gpr_set_log_function([](gpr_log_func_args*) {});
   grpc::ClientContext context;

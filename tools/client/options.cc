@@ -58,6 +58,22 @@ void AddSamplingOptions(CLI::App& app, ClientOptions& options) {
   add("--logprobs", options.logprobs, "Report log-probabilities, with so many alternatives (with --json)");
 }
 
+CLI::App* AddTop(CLI::App& app, TopOptions& options) {
+  CLI::App* top = app.add_subcommand("top", "Show what a server does, again and again, from its metrics page");
+  top->add_option("--metrics", options.metrics, "host:port of that page")->capture_default_str();
+  top->add_option("--interval", options.interval, "Time from one view to the next")
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            absl::Duration interval;
+            const bool good = ParseSeconds(text, &interval) && interval > absl::ZeroDuration();
+            return good ? std::string() : "\"" + text + "\" is no duration like 1s";
+          },
+          "DURATION"))
+      ->capture_default_str();
+  top->add_flag("--once", options.once, "One view, of one interval, then end");
+  return top;
+}
+
 // Empty if all is well.
 std::string Conflict(const ClientOptions& options, const CLI::App& app) {
   size_t prompts = 0;
@@ -99,9 +115,11 @@ std::variant<ClientOptions, ExitRequest> ParseClientOptions(int argc, const char
   CLI::App* health = app.add_subcommand("health", "Print the health of a server: SERVING, NOT_SERVING, ...");
   health->add_option("--service", options.health_service, "Whose health; empty: the process's")->capture_default_str();
   health->fallthrough();
+  const CLI::App* top = AddTop(app, options.top_options);
   if (std::optional<ExitRequest> exit = ParseSettings(app, argc, argv)) return *std::move(exit);
   options.health = health->parsed();
-  if (!options.health) {
+  options.top = top->parsed();
+  if (!options.health && !options.top) {
     if (const std::string conflict = Conflict(options, app); !conflict.empty()) return WrongSetting(app, conflict);
   }
   return options;

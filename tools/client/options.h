@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/settings.h"
+#include "tools/client/top.h"
 
 namespace lukv {
 
@@ -16,6 +17,8 @@ struct ClientOptions {
   std::string server = "127.0.0.1:50051";
   bool health = false;  // The subcommand.
   std::string health_service = "lukv.v1.Inference";
+  bool top = false;  // The other one.
+  TopOptions top_options;
 
   // One of these, as given; files are not read yet.
   std::string prompt;

@@ -71,9 +71,9 @@ class Worker(Program):
     def __init__(self, folder, name):
         self.ready_file = folder / f"{name}.ready"
         super().__init__(folder, name, [
-            os.environ["LUKV_SERVER"], "--model", os.environ["LUKV_DEMO_MODEL"], "--model-name", MODEL, "--threads", "1",
-            "--kv-memory", "256MiB", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--drain-timeout", "1s",
-            "--ready-file", str(self.ready_file)])
+            os.environ["LUKV_SERVER"], "--model", os.environ["LUKV_DEMO_MODEL"], "--model-name", MODEL,
+            "--threads", "1", "--kv-memory", "256MiB", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
+            "--drain-timeout", "1s", "--ready-file", str(self.ready_file)])
 
     def wait(self):
         def ready():
@@ -120,13 +120,17 @@ class Cluster:
         self.gateway.check()
         try:
             workers = json.loads(get(f"{self.url}/workers"))["workers"]
-            models = json.loads(get(f"{self.url}/v1/models"))["data"]
-        except (urllib.error.URLError, ConnectionError):
+            if sum(worker["is_healthy"] for worker in workers) < 2:
+                return False
+            # It fetches the model's tokenizer after it took the workers in, and answers 503 until then.
+            self.chat("Hi", max_tokens=1)
+        except (urllib.error.URLError, ConnectionError, openai.InternalServerError, openai.NotFoundError):
             return False
-        return sum(worker["is_healthy"] for worker in workers) == 2 and any(model["id"] == MODEL for model in models)
+        return all(worker.is_idle() for worker in self.workers)
 
     def chat(self, text, **settings):
-        return self.client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": text}], **settings)
+        messages = [{"role": "user", "content": text}]
+        return self.client.chat.completions.create(model=MODEL, messages=messages, **settings)
 
     def worker_of_next(self, start):
         """Runs start(), which makes one request, and returns its result and the worker that the request came to."""
@@ -176,6 +180,11 @@ class GatewayTest(unittest.TestCase):
         cls.addClassCleanup(stack.close)
         cls.cluster = Cluster(stack)
 
+    def setUp(self):
+        # An answer may be read before its request is gone from the worker.
+        for worker in self.cluster.workers:
+            wait_until(worker.is_idle, "no request and no page in use")
+
     def chat(self, *arguments, **settings):
         return self.cluster.chat(*arguments, **settings)
 
@@ -189,11 +198,13 @@ class GatewayTest(unittest.TestCase):
 
     def test_streaming_gives_the_same_in_pieces(self):
         whole = self.chat(COUNT, max_tokens=30, temperature=0)
-        chunks = list(self.chat(COUNT, max_tokens=30, temperature=0, stream=True, stream_options={"include_usage": True}))
-        pieces = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
+        chunks = list(self.chat(COUNT, max_tokens=30, temperature=0, stream=True,
+                                stream_options={"include_usage": True}))
+        choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+        pieces = [choice.delta.content for choice in choices if choice.delta.content]
         self.assertGreater(len(pieces), 5)
         self.assertEqual("".join(pieces), whole.choices[0].message.content)
-        self.assertEqual([c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason], ["length"])
+        self.assertEqual([choice.finish_reason for choice in choices if choice.finish_reason], ["length"])
         self.assertEqual(chunks[-1].usage.completion_tokens, 30)
 
     def test_stop_strings(self):
@@ -223,8 +234,9 @@ class GatewayTest(unittest.TestCase):
 
     def test_seed(self):
         # One request after the other, so each comes to another worker.
-        first, second, other = [self.chat("Tell me a story.", max_tokens=30, temperature=1.5, seed=seed).choices[0].message.content
-                                for seed in (11, 11, 12)]
+        first, second, other = [
+            self.chat("Tell me a story.", max_tokens=30, temperature=1.5, seed=seed).choices[0].message.content
+            for seed in (11, 11, 12)]
         self.assertEqual(first, second)
         self.assertNotEqual(first, other)
 
@@ -264,7 +276,8 @@ class LostWorkerTest(unittest.TestCase):
             cluster = Cluster(stack)
 
             def start():
-                stream = Stream(cluster.chat("Tell me a long story.", max_tokens=600, stream=True, extra_body={"ignore_eos": True}))
+                stream = Stream(cluster.chat("Tell me a long story.", max_tokens=600, stream=True,
+                                             extra_body={"ignore_eos": True}))
                 stream.started.wait()
                 return stream
 

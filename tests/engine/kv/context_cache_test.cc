@@ -58,6 +58,31 @@ TEST_F(Cache, DropsTheOneThatWasUsedTheLongestTimeAgo) {
   cache_.Clear();
 }
 
+TEST_F(Cache, PagesThatOnlyKeptOnesGoOnFromGiveWayToo) {
+  // Four entries in each head, and four more behind them: two pages each of their own.
+  const auto going_on = [&](const std::shared_ptr<const SharedPages>& base) {
+    table_.OpenShared(Slot{0}, base, 0, 4, PageLease());
+    table_.Append(Slot{0}, 4, *pool_.Take(table_.PagesToAppend(Slot{0}, 4), PageOwner::kSequence));
+    auto shared = table_.Share(Slot{0}, 4);
+    table_.Release(Slot{0});
+    return shared;
+  };
+  cache_.PutConversation("", "alone", {.pages = going_on(Pages(4))});
+  EXPECT_EQ(cache_.CountPages().reclaimable, 4u);
+  auto base = Pages(4);
+  cache_.PutConversation("", "a", {.pages = going_on(base)});
+  cache_.PutConversation("", "b", {.pages = going_on(base)});
+  EXPECT_EQ(cache_.CountPages().reclaimable, 8u);  // Somebody holds the base.
+  cache_.PutContext(Key(0), base, now_);
+  base.reset();
+  EXPECT_EQ(cache_.CountPages().reclaimable, 8u);  // Pinned.
+  EXPECT_EQ(cache_.CountPages().idle, 10u);
+  EXPECT_TRUE(cache_.DropContext(Key(0)));
+  EXPECT_EQ(cache_.CountPages().reclaimable, 10u);
+  while (cache_.DropOldest()) continue;
+  EXPECT_EQ(pool_.used(), 0u);
+}
+
 TEST_F(Cache, PinnedOnesStayUntilThen) {
   cache_.PutContext(Key(0), Pages(4), now_);
   cache_.PutContext(Key(1), Pages(8), absl::InfinitePast());
