@@ -54,6 +54,7 @@ void CreateContextCall::OnEvents() {
     } else {
       parts_.directory->Remove(tenant_, context_id_);
     }
+    key_ = KeyUse();  // Who has read the end may come again at once.
     Finish(ToGrpcStatus(status));
   }
 }

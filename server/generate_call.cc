@@ -78,6 +78,7 @@ void GenerateCall::Pump() {
   }
   if (end_.has_value() && MessageCount() <= 1) {
     finished_ = true;
+    origin_.key = KeyUse();  // Who has read the end may come again at once.
     FinishCall(*end_);
   } else if (MessageCount() > 0) {
     writing_ = true;

@@ -3,11 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "server/log.h"
+#include "tests/server/certificates.h"
 #include "tests/server/temp_folder.h"
 #include "tests/server/test_server.h"
+#include "vllm_engine.grpc.pb.h"
 
 namespace lukv {
 namespace {
@@ -192,10 +196,92 @@ TEST_F(KeyedServer, EveryMethodWantsAKey) {
   EXPECT_THAT(all(false), testing::Each(grpc::UNAUTHENTICATED));
 }
 
+TEST_F(KeyedServer, PlaintextMayBeExemptAndTlsIsNot) {
+  const TestAuthority authority;
+  const PemPair pair = authority.Issue();
+  NetworkOptions network = Network();
+  network.tls = {.cert = folder_.Write("cert.pem", pair.cert), .key = folder_.Write("key.pem", pair.key)};
+  network.plaintext_listen = "127.0.0.1:0";
+  network.keys_exempt_plaintext = true;
+  TestServer server(Says(Bytes("abc")), {.network = network});
+  const auto ask = [](const std::shared_ptr<grpc::Channel>& channel) {
+    return ReadAll(*v1::Inference::NewStub(channel), TextRequest("hi", 3)).status.error_code();
+  };
+  EXPECT_EQ(ask(NewChannel(server.server().plaintext_address())), grpc::OK);
+  EXPECT_EQ(
+      ask(grpc::CreateChannel(server.server().address(), grpc::SslCredentials({.pem_root_certs = authority.pem()}))),
+      grpc::UNAUTHENTICATED);
+}
+
+TEST_F(KeyedServer, TheGatewaysProtocolWantsAKeyToo) {
+  TestServer server(Says(Bytes("abc")), {.network = Network()});
+  const auto stub = vllm::grpc::engine::VllmEngine::NewStub(server.Channel());
+  const auto ask = [&](bool with_key) {
+    grpc::ClientContext context;
+    if (with_key) context.AddMetadata("authorization", "Bearer ann's");
+    vllm::grpc::engine::GetModelInfoResponse response;
+    return stub->GetModelInfo(&context, {}, &response).error_code();
+  };
+  EXPECT_EQ(ask(true), grpc::OK);
+  EXPECT_EQ(ask(false), grpc::UNAUTHENTICATED);
+}
+
 TEST_F(KeyedServer, WhoHasNoKeyDoesNotLearnWhetherTheModelIsThere) {
   TestServer server(Says(Bytes("abc")), {.loading = true, .network = Network()});
   EXPECT_EQ(Ask(server, {}).status.error_code(), grpc::UNAUTHENTICATED);
   EXPECT_EQ(Ask(server, {"Bearer ann's"}).status.error_code(), grpc::UNAVAILABLE);
+}
+
+TEST_F(KeyedServer, LimitsOfAKeyRefuseWithTheReason) {
+  TestServer server(Says(Bytes("abc")), {.network = Network("concurrency=2 queued-tokens=5")});
+  server.engine().SetGate(false);
+  const auto stub = server.Stub();
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer ann's");
+  const auto reader = stub->Generate(&context, TextRequest("hi", 3));  // 3 tokens
+  while (server.engine().Stats().running == 0) std::this_thread::yield();
+  const Read queued = Ask(server, {"Bearer ann's"});
+  EXPECT_EQ(queued.status.error_code(), grpc::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReasonOf(queued.status), "KEY_LIMIT");
+  EXPECT_TRUE(SaysWhenToRetry(queued.status));
+
+  server.engine().SetGate(true);
+  v1::GenerateResponse message;
+  while (reader->Read(&message)) continue;
+  EXPECT_TRUE(reader->Finish().ok());
+  // Whoever has read the end of a call has its share again.
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(Ask(server, {"Bearer ann's"}).status.ok());
+}
+
+TEST_F(KeyedServer, OneCallAtATimeMeansThat) {
+  TestServer server(Says(Bytes("abc")), {.network = Network("concurrency=1")});
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(Ask(server, {"Bearer ann's"}).status.ok());
+  server.engine().SetGate(false);
+  const auto stub = server.Stub();
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer ann's");
+  const auto reader = stub->Generate(&context, TextRequest("hi", 3));
+  while (server.engine().Stats().running == 0) std::this_thread::yield();
+  EXPECT_EQ(ReasonOf(Ask(server, {"Bearer ann's"}).status), "KEY_LIMIT");
+  context.TryCancel();
+  v1::GenerateResponse message;
+  while (reader->Read(&message)) continue;
+}
+
+TEST_F(KeyedServer, PromptsCountAsQueuedUntilTheFirstToken) {
+  TestServer server(Says(std::vector<TokenId>(900, 'a')), {.network = Network("queued-tokens=5")});
+  const auto stub = server.Stub();
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer ann's");
+  const auto reader = stub->Generate(&context, TextRequest("hi", 900));
+  v1::GenerateResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  server.engine().SetGate(false);  // It goes no further, and counts no more.
+  std::thread second([&] { EXPECT_TRUE(Ask(server, {"Bearer ann's"}).status.ok()); });
+  server.engine().SetGate(true);
+  second.join();
+  while (reader->Read(&message)) continue;
+  EXPECT_TRUE(reader->Finish().ok());
 }
 
 TEST_F(KeyedServer, TheTenantReachesTheEngine) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "engine/refusal.h"
 
 namespace lukv {
 namespace {
@@ -70,6 +71,11 @@ void FakeEngine::Cancel(Ticket ticket) {
   if (auto found = requests_.find(ticket); found != requests_.end()) found->second.cancelled = true;
 }
 
+void FakeEngine::GiveUpParked() {
+  MutexLock lock(&mutex_);
+  for (auto& [ticket, request] : requests_) request.given_up = request.parked;
+}
+
 void FakeEngine::Finish(Ticket ticket, int32_t sample, int32_t tokens) {
   MutexLock lock(&mutex_);
   auto found = requests_.find(ticket);
@@ -123,8 +129,9 @@ int64_t FakeEngine::tokens_made() const {
 }
 
 bool FakeEngine::Runnable() const {
-  return std::any_of(requests_.begin(), requests_.end(),
-                     [this](const auto& entry) { return entry.second.cancelled || (open_ && !entry.second.parked); });
+  return std::any_of(requests_.begin(), requests_.end(), [this](const auto& entry) {
+    return entry.second.cancelled || entry.second.given_up || (open_ && !entry.second.parked);
+  });
 }
 
 void FakeEngine::Run() {
@@ -145,6 +152,10 @@ void FakeEngine::Run() {
 bool FakeEngine::Step(Request& request) {
   if (request.cancelled) {
     End(request, absl::CancelledError("cancelled"));
+    return true;
+  }
+  if (request.given_up) {
+    End(request, Refused(Refusal::kSlowClient, "nobody takes the tokens"));
     return true;
   }
   if (request.request.deadline <= absl::Now()) {

@@ -50,6 +50,8 @@ class FakeEngine final : public Engine {
   void SetGate(bool open);
   // What StepAge() says.
   void SetStepAge(absl::Duration age) { step_age_ns_ = absl::ToInt64Nanoseconds(age); }
+  // Ends the requests that are parked behind full outboxes, as the engine does after a while.
+  void GiveUpParked();
   // The next Submit is refused with this.
   void RefuseNext(absl::Status status);
   // Waits until so many tokens have been made or all requests are parked behind full outboxes. Whether the latter.
@@ -67,6 +69,7 @@ class FakeEngine final : public Engine {
     std::shared_ptr<Outbox> outbox;
     std::vector<Sample> samples;
     bool cancelled = false;
+    bool given_up = false;
     bool parked = false;
   };
 

@@ -88,18 +88,37 @@ TEST(ServerLife, DrainEndsWhatIsNotDoneInTime) {
   drain.join();
 }
 
+v1::GenerateRequest Bulky(int32_t tokens) {
+  v1::GenerateRequest request = TextRequest("hi", tokens);
+  request.set_logprobs(true);
+  request.set_top_logprobs(20);
+  return request;
+}
+
 TEST(ServerLife, DrainDoesNotWaitForAClientThatDoesNotRead) {
   constexpr int32_t kTokens = 900;
   TestServer server(Says(std::vector<TokenId>(kTokens, 'a')));
-  v1::GenerateRequest request = TextRequest("hi", kTokens);
-  request.set_logprobs(true);
-  request.set_top_logprobs(20);
   const auto stub = server.Stub();
   grpc::ClientContext context;
-  const auto reader = stub->Generate(&context, request);
+  const auto reader = stub->Generate(&context, Bulky(kTokens));
   ASSERT_TRUE(server.engine().WaitUntilParkedOr(kTokens));
   server.server().Drain(absl::ZeroDuration());
   EXPECT_EQ(server.engine().Stats().running, 0);
+  v1::GenerateResponse message;
+  while (reader->Read(&message)) continue;
+  EXPECT_FALSE(reader->Finish().ok());
+}
+
+TEST(ServerLife, AClientThatTakesNothingIsLetGoOf) {
+  constexpr int32_t kTokens = 900;
+  TestServer server(Says(std::vector<TokenId>(kTokens, 'a')));
+  const auto stub = server.Stub();
+  grpc::ClientContext context;
+  const auto reader = stub->Generate(&context, Bulky(kTokens));
+  ASSERT_TRUE(server.engine().WaitUntilParkedOr(kTokens));
+  server.engine().GiveUpParked();
+  // Nothing is read before the call has left the server.
+  server.server().Drain(absl::InfiniteDuration());
   v1::GenerateResponse message;
   while (reader->Read(&message)) continue;
   EXPECT_FALSE(reader->Finish().ok());
