@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "tests/engine/tokenizer/goldens.h"
+#include "tests/server/fake_tokenizer.h"
 
 namespace lukv {
 namespace {
@@ -98,7 +99,7 @@ TEST(TokenizerZip, OfAGgufIsMadeFromItsMetadata) {
 }
 
 TEST(TokenizerZip, SaysWhatIsMissing) {
-  EXPECT_FALSE(MakeTokenizerZip("/nowhere/model.gguf", ModelInfo(), *std::unique_ptr<Tokenizer>()).ok());
+  EXPECT_FALSE(MakeTokenizerZip("/nowhere/model.gguf", ModelInfo(), FakeTokenizer()).ok());
 }
 
 }  // namespace

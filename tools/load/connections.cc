@@ -10,11 +10,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/mutex.h"
 #include "base/status_macros.h"
 
 namespace lukv {
@@ -67,6 +69,29 @@ grpc::ChannelArguments Arguments() {
   return arguments;
 }
 
+// gRPC 1.51 ends its threads for callbacks with the last channel or server that uses them; where the next one comes at
+// that very moment it frees their queue twice. A channel that made one call and is never closed keeps them.
+void KeepCallbackThreads() {
+  static const v1::Inference::Stub* const kept = [] {
+    v1::Inference::Stub* stub =
+        v1::Inference::NewStub(grpc::CreateChannel("unix:/nowhere", grpc::InsecureChannelCredentials())).release();
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now());
+    const v1::GetModelRequest request;
+    v1::GetModelResponse response;
+    Mutex mutex;
+    bool done = false;
+    stub->async()->GetModel(&context, &request, &response, [&](const grpc::Status&) {
+      MutexLock lock(&mutex);
+      done = true;
+    });
+    MutexLock lock(&mutex);
+    mutex.Await([&] { return done; });
+    return stub;
+  }();
+  static_cast<void>(kept);
+}
+
 }  // namespace
 
 Connection::Connection(const std::string& address, bool small_window) {
@@ -92,6 +117,7 @@ void Connection::Cut() {
 }
 
 absl::StatusOr<std::unique_ptr<Connections>> Connections::Open(const std::string& address, int32_t n, bool mortal) {
+  KeepCallbackThreads();
   std::unique_ptr<Connections> connections(new Connections());
   connections->address_ = address;
   connections->mortal_ = mortal;

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/mutex.h"
 #include "engine/refusal.h"
 #include "tools/simulate/client.h"
 #include "tools/simulate/oracle.h"
@@ -490,6 +491,14 @@ void Simulation::CheckIdle() {
   result_.counts.checks += 2;
 }
 
+// What failed may hold anything, and would end the process if it were taken down.
+void LeaveBehind(std::unique_ptr<SimulatedServer> server) {
+  static Mutex mutex;
+  static auto* const left = new std::vector<std::unique_ptr<SimulatedServer>>();
+  MutexLock lock(&mutex);
+  left->push_back(std::move(server));
+}
+
 SimulationResult Simulation::Run() {
   StartServer();
   Arrive();
@@ -499,8 +508,7 @@ SimulationResult Simulation::Run() {
   if (!failed()) CheckIdle();
   if (!failed()) StopServer();
   result_.counts.time = clock_.Now() - absl::UnixEpoch();
-  // What failed may hold anything; it is left as it is.
-  if (failed()) (void)server_.release();
+  if (failed()) LeaveBehind(std::move(server_));
   return result_;
 }
 
