@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "engine/evict/eviction_plan.h"
+#include "server/context_directory.h"
 #include "server/validate.h"
 #include "server/vllm_request.h"
 #include "tests/fuzz/fuzz_target.h"
@@ -80,7 +81,11 @@ void Try(uint8_t kind, const std::string& bytes) {
   if (kind == 0) {
     v1::GenerateRequest request;
     if (!request.ParseFromString(bytes)) return;
-    const auto valid = ValidateGenerate(request, Limits(), "made-up");
+    // Every context_id is known: the service asks for it first.
+    static const StoredContext* const kStored = new StoredContext{
+        .key = {.tenant = "", .policy = "full", .tokens = {1, 2, 3}}, .plan = nullptr, .policy = "full"};
+    const bool by_id = request.context_case() == v1::GenerateRequest::kContextId;
+    const auto valid = ValidateGenerate(request, Limits(), "made-up", by_id ? kStored : nullptr);
     if (const auto* input = ValueOf(valid)) CheckGenerate(*input);
   } else if (kind == 1) {
     vllm::grpc::engine::GenerateRequest request;
