@@ -31,8 +31,8 @@ struct EngineOptions {
   int64_t max_queued_tokens = int64_t{1} << 24;             // Prompt tokens of all waiting requests.
   absl::Duration queue_timeout = absl::InfiniteDuration();  // Who waited so long is refused.
   absl::Duration priority_ageing = absl::Seconds(10);       // Waiting so long is worth one step of priority.
-  // What a step may take while sequences decode: prefill gets what decoding leaves of it. Zero: prefill gets as much
-  // time as decoding takes, less a tenth, so that tokens come at half their pace at worst.
+  // What a step may take while sequences decode: prefill gets what decoding leaves of it. Zero: prefill gets
+  // seven tenths of the time that decoding takes, so that tokens come at more than half their pace.
   absl::Duration max_step;
   // Entries set aside for a sequence's output at its admission, and again whenever those are used up.
   int32_t generation_reserve = 256;

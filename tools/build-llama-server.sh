@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds llama.cpp's llama-bench and llama-server, natively for this machine, from the source package that
-# llama-cpp-python publishes: for measurements side by side. Takes long the first time; prints the folder of the programs.
+# llama-cpp-python publishes: for measurements side by side. Takes long the first time; prints the programs' folder.
 # usage: tools/build-llama-server.sh     ($LUKV_PEERS_DIR: where it is kept; default ~/.cache/lukv-peers)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

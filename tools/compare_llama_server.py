@@ -115,7 +115,8 @@ def compare(args, prompt, policy, contexts, promised, verdicts):
     slots = min(args.clients, contexts)
     memory = tokens * KV_BYTES_PER_TOKEN
     verdicts.note(f"{args.clients} clients, prompts of {prompt} random tokens, {OUTPUT} output tokens, {args.threads} "
-                  f"threads, KV memory {memory / 2**20:.0f} MiB on both sides ({contexts} full contexts); lukv: {policy}")
+                  f"threads, KV memory {memory / 2**20:.0f} MiB on both sides ({contexts} full contexts); "
+                  f"lukv: {policy}")
     ours, theirs = [], []
     with Server(args.server, args.model, ["--threads", str(args.threads), "--kv-memory", str(memory)]) as server, \
             LlamaServer(args.llama_server, args.model, args.threads, slots, tokens) as llama:
@@ -127,7 +128,8 @@ def compare(args, prompt, policy, contexts, promised, verdicts):
             ours.append(count / seconds)
             count, seconds = llama.run(args.clients, args.requests, prompt, run + 1)
             theirs.append(count / seconds)
-            print(f"run {run + 1}: lukv {ours[-1]:.0f}, llama-server {theirs[-1]:.0f} tokens/s", file=sys.stderr, flush=True)
+            print(f"run {run + 1}: lukv {ours[-1]:.0f}, llama-server {theirs[-1]:.0f} tokens/s", file=sys.stderr,
+                  flush=True)
     ratio = statistics.median(ours) / statistics.median(theirs)
     verdicts.add(ratio >= promised,
                  f"prompts of {prompt}, {policy}: prompt and output tokens/s {statistics.median(ours):.0f} "

@@ -13,7 +13,8 @@ def intruder(args, verdicts):
     with Server(args.server, args.model, args.flags) as server:
         load = Load(args.bench, server)
         result = load.run("--concurrency", 8, "--requests", 8, "--prompt-tokens", 1000, "--output-tokens", 6000,
-                          "--intruder-tokens", 6000, "--intruder-at", "40s", "--intruder-before", "5s", "--drain", "600s")
+                          "--intruder-tokens", 6000, "--intruder-at", "40s", "--intruder-before", "5s",
+                          "--drain", "600s")
     found = result["intruder"]
     before, during = found["itl_before"], found["itl_during"]
     decoded = f"{before['count']} and {during['count']} pauses"
@@ -52,8 +53,8 @@ def capacity(args, verdicts):
                                        "--output-tokens", output, "--policy", policy, "--drain", "3600s")
     full, kept = results["full"], results[args.policy]
     peak = kept["server"]["running_peak"]
-    verdicts.add(peak >= 16, f"capacity: {peak:.0f} run at once with {args.policy} ({full['server']['running_peak']:.0f} "
-                 "with the full cache), promised >= 16")
+    verdicts.add(peak >= 16, f"capacity: {peak:.0f} run at once with {args.policy} "
+                 f"({full['server']['running_peak']:.0f} with the full cache), promised >= 16")
     rate = kept["requests_per_s"] / full["requests_per_s"]
     verdicts.add(rate >= 2.5, f"capacity: {60 * kept['requests_per_s']:.2f} requests a minute, "
                  f"{60 * full['requests_per_s']:.2f} with the full cache: {rate:.2f}x, promised >= 2.5x")

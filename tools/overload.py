@@ -9,13 +9,14 @@ import time
 
 from served import Load, Server, Verdicts
 
-# What the requests look like. Contexts that come again, short and long prompts, two priorities.
-REQUESTS = ["--prompt-tokens", "lognormal:200:0.6", "--output-tokens", "uniform:8:64", "--shared-contexts", 4,
+# What the requests look like. Contexts that come again, short and long prompts, two priorities; answers long enough
+# for a slow reader to be parked.
+REQUESTS = ["--prompt-tokens", "lognormal:200:0.6", "--output-tokens", "uniform:8:200", "--shared-contexts", 4,
             "--shared-share", 0.3, "--question-tokens", 32, "--priority-mix", "0:9,5:1"]
 TROUBLE = ["--cancel-share", 0.1, "--deadline-share", 0.05, "--deadline", "1s", "--slow-readers-share", 0.05,
            "--slow-pause", "0.5s", "--kill-every", "1s", "--connections", 32]
 # The queue is short, so that most of what is too much is refused at once and not kept waiting.
-SERVER_FLAGS = ["--kv-memory", "128MiB", "--max-sequences", "16", "--max-queued-requests", "32"]
+SERVER_FLAGS = ["--kv-memory", "48MiB", "--max-sequences", "16", "--max-queued-requests", "32"]
 # Resident memory after warm-up may exceed its highest value during warm-up by so much: the allocator's slack.
 RSS_FACTOR, RSS_SLACK_MIB = 1.05, 16
 
@@ -72,12 +73,12 @@ def main():
     args = parser.parse_args()
     verdicts = Verdicts()
     with Server(args.server, args.model, SERVER_FLAGS) as server:
-        capacity = Load(args.bench, server).run(*REQUESTS, "--concurrency", 16, "--duration",
-                                                f"{min(30, max(5, args.seconds / 6)):.0f}s", "--drain", "300s", quiet=True)
-        # With what was sent in the duration only; a slow server's last answers may take long.
+        seconds = min(30, max(5, args.seconds / 6))
+        capacity = Load(args.bench, server).run(*REQUESTS, "--concurrency", 16, "--duration", f"{seconds:.0f}s",
+                                                "--drain", "300s", quiet=True)
         rate = 2 * capacity["requests_per_s"]
-        verdicts.note(f"capacity {capacity['requests_per_s']:.2f} requests/s with 16 in flight; overload at {rate:.2f}/s "
-                      f"for {args.seconds:.0f} s")
+        verdicts.note(f"capacity {capacity['requests_per_s']:.2f} requests/s with 16 in flight; overload at "
+                      f"{rate:.2f}/s for {args.seconds:.0f} s")
         verdicts.add(not capacity["findings"], f"capacity run: findings {capacity['findings']}")
         result, samples = overload(args, server, rate)
         alive = server.process.poll() is None

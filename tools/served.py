@@ -9,6 +9,10 @@ import time
 import urllib.request
 
 
+# A script that is asked to end leaves no server behind.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 class Server:
     """lukv-server on free loopback ports; a context manager that ends it."""
 

@@ -54,7 +54,7 @@ StepPlan Plan(const PlanInput& input) {
 absl::Duration PrefillTime(absl::Duration decode, absl::Duration max_step) {
   if (max_step > absl::ZeroDuration()) return std::max(max_step - decode, absl::ZeroDuration());
   // What is emitted between two steps takes time as well.
-  return 0.8 * decode;
+  return 0.7 * decode;
 }
 
 int32_t UnitRows(int32_t most, absl::Duration time, const std::function<absl::Duration(int32_t rows)>& expect) {

@@ -52,7 +52,8 @@ StepPlan Plan(const PlanInput& input);
 // Time for prefill units in a step whose decode part takes `decode`. `max_step`: EngineOptions::max_step.
 absl::Duration PrefillTime(absl::Duration decode, absl::Duration max_step);
 
-// Rows of the next unit, of `most` at most: as many as `expect` says fit into `time`, in whole tiles, one tile at least.
+// Rows of the next unit, of `most` at most: as many as `expect` says fit into `time`, in whole tiles, one tile at
+// least.
 int32_t UnitRows(int32_t most, absl::Duration time, const std::function<absl::Duration(int32_t rows)>& expect);
 
 // Rows that kernels work on together; fewer cost nearly as much.

@@ -52,7 +52,7 @@ class Parser {
         ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
     AddDuration("--duration", options_.duration, "Sends for so long, then waits for what runs");
     AddDuration("--drain", options_.drain, "And at most so long; what has not ended then is cancelled and a finding");
-    Add("--connections", options_.connections, "Connections that the requests are spread over")
+    Add("--connections", options_.connections, "Connections that the requests are spread over [4]")
         ->check(CLI::Range(1, 1024));
   }
 
