@@ -27,6 +27,15 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND LUKV_WARNINGS -Wno-maybe-uninitialized -Wno-stringop-overflow -Wno-restrict)
 endif()
 
+# The libraries are instrumented for the fuzzer, and its main function is linked to the targets of tests/fuzz alone.
+option(LUKV_FUZZERS "Build the fuzz targets of tests/fuzz (needs clang)" OFF)
+if(LUKV_FUZZERS)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "LUKV_FUZZERS needs clang; the preset fuzz chooses it")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 if(LUKV_SANITIZE)
   add_compile_options(-fsanitize=${LUKV_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
   add_link_options(-fsanitize=${LUKV_SANITIZE})

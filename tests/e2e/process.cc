@@ -122,6 +122,8 @@ ServerProcess::ServerProcess(const std::vector<std::string>& arguments) {
   }
   const auto json = nlohmann::json::parse(ReadFileOrEmpty(ready));
   address_ = json["listen"];
+  plaintext_address_ = json["plaintext"];
+  health_address_ = json["health"];
   metrics_address_ = json["metrics"];
   std::filesystem::remove(ready);
 }

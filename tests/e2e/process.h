@@ -44,6 +44,8 @@ class ServerProcess {
   explicit ServerProcess(const std::vector<std::string>& arguments = {});
 
   const std::string& address() const { return address_; }
+  const std::string& plaintext_address() const { return plaintext_address_; }  // "": none, as the next one.
+  const std::string& health_address() const { return health_address_; }
   Process& process() { return *process_; }
   // The value of a metric without labels of its own, NaN if it is not there.
   double Metric(const std::string& name) const;
@@ -51,6 +53,8 @@ class ServerProcess {
  private:
   std::unique_ptr<Process> process_;
   std::string address_;
+  std::string plaintext_address_;
+  std::string health_address_;
   std::string metrics_address_;
 };
 

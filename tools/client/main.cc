@@ -1,15 +1,18 @@
-// lukv-client: one request to a lukv server, its health, or a view of what it does.
+// lukv-client: one request to a lukv server, its health, a view of what it does, or a line for its file of keys.
 #include <grpc/support/log.h>
-#include <grpcpp/create_channel.h>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <iostream>
+#include <iterator>
 
 #include "base/mutex.h"
 #include "base/signal_thread.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "tools/client/connection.h"
 #include "tools/client/generate.h"
+#include "tools/client/hash_key.h"
 #include "tools/client/options.h"
 #include "tools/client/top.h"
 
@@ -53,6 +56,11 @@ int Fail(const std::string& reason) {
   return 1;
 }
 
+int WrongUse(const absl::Status& status) {
+  Fail(std::string(status.message()));
+  return 2;
+}
+
 int CheckHealth(const ClientOptions& options, const std::shared_ptr<grpc::Channel>& channel) {
   grpc::ClientContext context;
   SetTimeout(options, 5, context);
@@ -80,8 +88,7 @@ int RunGenerate(const ClientOptions& options, const std::shared_ptr<grpc::Channe
                 grpc::ClientContext& context, const Interruption& interruption) {
   absl::StatusOr<v1::GenerateRequest> request = MakeRequest(options);
   if (!request.ok()) {
-    Fail(std::string(request.status().message()));
-    return 2;
+    return WrongUse(request.status());
   }
   SetTimeout(options, 0, context);
   const bool stream = options.stream && !options.json;
@@ -111,16 +118,26 @@ int ShowTop(const TopOptions& options) {
   return status.ok() ? 0 : Fail(std::string(status.message()));
 }
 
+int HashKey(const std::string& name) {
+  const std::string input(std::istreambuf_iterator<char>(std::cin), {});
+  const absl::StatusOr<std::string> line = KeyLine(name, input);
+  if (!line.ok()) return WrongUse(line.status());
+  std::puts(line->c_str());
+  return 0;
+}
+
 int Run(const ClientOptions& options) {
+  if (!options.hash_key_name.empty()) return HashKey(options.hash_key_name);
   if (options.top) return ShowTop(options.top_options);
   // The status says it all; gRPC's own lines would only repeat it.
   gpr_set_log_function([](gpr_log_func_args*) {});
   grpc::ClientContext context;
   Interruption interruption(context);  // Before gRPC starts threads.
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(-1);
-  const auto channel = grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments);
-  return options.health ? CheckHealth(options, channel) : RunGenerate(options, channel, context, interruption);
+  const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = Connect(options.connection);
+  if (!channel.ok()) return WrongUse(channel.status());
+  if (options.health) return CheckHealth(options, *channel);
+  if (const absl::Status key = BringKey(options.connection, context); !key.ok()) return WrongUse(key);
+  return RunGenerate(options, *channel, context, interruption);
 }
 
 }  // namespace

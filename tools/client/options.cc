@@ -99,7 +99,7 @@ std::string Conflict(const ClientOptions& options, const CLI::App& app) {
 std::variant<ClientOptions, ExitRequest> ParseClientOptions(int argc, const char* const* argv) {
   ClientOptions options;
   CLI::App app("Asks a lukv server to continue a prompt.", kProgram);
-  app.add_option("--server", options.server, "Address of the server: host:port or unix:PATH")->capture_default_str();
+  AddConnectionOptions(app, options.connection);
   AddPromptOptions(app, options);
   AddEvictionOptions(app, options);
   AddSamplingOptions(app, options);
@@ -115,11 +115,14 @@ std::variant<ClientOptions, ExitRequest> ParseClientOptions(int argc, const char
   CLI::App* health = app.add_subcommand("health", "Print the health of a server: SERVING, NOT_SERVING, ...");
   health->add_option("--service", options.health_service, "Whose health; empty: the process's")->capture_default_str();
   health->fallthrough();
+  CLI::App* hash_key =
+      app.add_subcommand("hash-key", "Read an API key from stdin and print its line for the server's --api-keys file");
+  hash_key->add_option("name", options.hash_key_name, "Whose key it is")->required();
   const CLI::App* top = AddTop(app, options.top_options);
   if (std::optional<ExitRequest> exit = ParseSettings(app, argc, argv)) return *std::move(exit);
   options.health = health->parsed();
   options.top = top->parsed();
-  if (!options.health && !options.top) {
+  if (!options.health && !options.top && !hash_key->parsed()) {
     if (const std::string conflict = Conflict(options, app); !conflict.empty()) return WrongSetting(app, conflict);
   }
   return options;

@@ -9,13 +9,15 @@
 #include <vector>
 
 #include "base/settings.h"
+#include "tools/client/connection.h"
 #include "tools/client/top.h"
 
 namespace lukv {
 
 struct ClientOptions {
-  std::string server = "127.0.0.1:50051";
-  bool health = false;  // The subcommand.
+  ConnectionOptions connection;
+  std::string hash_key_name;  // The subcommand hash-key; "": another.
+  bool health = false;        // The subcommand.
   std::string health_service = "lukv.v1.Inference";
   bool top = false;  // The other one.
   TopOptions top_options;

@@ -1,0 +1,31 @@
+#include "tools/client/hash_key.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "base/sha256.h"
+
+namespace lukv {
+namespace {
+
+// What a server knows is a plain hash: nobody may be able to try all keys.
+constexpr size_t kMinBytes = 16;
+
+}  // namespace
+
+absl::StatusOr<std::string> KeyLine(const std::string& name, std::string input) {
+  absl::StripAsciiWhitespace(&input);
+  if (input.size() < kMinBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("a key has at least ", kMinBytes, " characters; this one has ",
+                                                   input.size(), " (openssl rand -hex 32 makes a good one)"));
+  }
+  if (!std::all_of(input.begin(), input.end(), absl::ascii_isgraph)) {
+    return absl::InvalidArgumentError("a key has printable ASCII characters and no spaces");
+  }
+  const Sha256Digest digest = Sha256(input);
+  return absl::StrCat(name, " ", absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), digest.size()}));
+}
+
+}  // namespace lukv
