@@ -72,21 +72,23 @@ grpc::ChannelArguments Arguments() {
 // gRPC 1.51 ends its threads for callbacks with the last channel or server that uses them; where the next one comes at
 // that very moment it frees their queue twice. A channel that made one call and is never closed keeps them.
 void KeepCallbackThreads() {
-  static const v1::Inference::Stub* const kept = [] {
+  // Volatile: otherwise nobody reads it, nothing is stored, and the channel looks leaked.
+  static v1::Inference::Stub* volatile const kept = [] {
     v1::Inference::Stub* stub =
         v1::Inference::NewStub(grpc::CreateChannel("unix:/nowhere", grpc::InsecureChannelCredentials())).release();
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now());
     const v1::GetModelRequest request;
     v1::GetModelResponse response;
-    Mutex mutex;
-    bool done = false;
-    stub->async()->GetModel(&context, &request, &response, [&](const grpc::Status&) {
+    // The callback may still let go of the mutex when this one goes on.
+    static Mutex mutex;
+    static bool done = false;
+    stub->async()->GetModel(&context, &request, &response, [](const grpc::Status&) {
       MutexLock lock(&mutex);
       done = true;
     });
     MutexLock lock(&mutex);
-    mutex.Await([&] { return done; });
+    mutex.Await([] { return done; });
     return stub;
   }();
   static_cast<void>(kept);
