@@ -14,8 +14,6 @@
 namespace lukv {
 namespace {
 
-std::string KeyPolicy(const EvictionPlan* plan) { return plan == nullptr ? "full" : PolicyName(plan->policy()); }
-
 const char* StateName(const LiveRequest& request) {
   switch (request.phase) {
     case LiveRequest::Phase::kWaiting:
@@ -89,7 +87,7 @@ void EngineCore::Submit(Ticket ticket, ValidRequest request, std::shared_ptr<Out
   live->UseOwnContext();
   if (valid.shared_context.has_value()) {
     live->context_key = {.tenant = valid.tenant,
-                         .policy = KeyPolicy(live->plan.get()),
+                         .policy = PlanPolicyName(live->plan.get()),
                          .tokens = {valid.prompt.begin(), valid.prompt.begin() + live->context_tokens}};
   }
   live->end_ids = valid.stop_ids;
@@ -416,7 +414,7 @@ std::vector<RequestRow> EngineCore::Requests() const {
                     .prompt_tokens = request->prompt_tokens(),
                     .samples = request->request.n,
                     .pages = request->committed,
-                    .policy = KeyPolicy(request->plan.get()),
+                    .policy = PlanPolicyName(request->plan.get()),
                     .submitted = request->submitted});
     for (const LiveSample& sample : request->samples) {
       rows.back().generated_tokens += static_cast<int32_t>(sample.output.size());

@@ -4,6 +4,7 @@
 
 #include "absl/time/clock.h"
 #include "server/grpc_status.h"
+#include "server/kept_tokens.h"
 
 namespace lukv {
 
@@ -63,12 +64,7 @@ void CreateContextCall::Fill(const Usage& usage) {
   response_->set_context_id(context_id_);
   response_->set_context_tokens(usage.prompt_tokens);
   response_->set_policy(policy_);
-  for (const KeptTokens& layer : usage.kept) {
-    v1::KeptTokens& kept = *response_->add_kept();
-    kept.set_min(layer.min);
-    kept.set_mean(layer.mean);
-    kept.set_max(layer.max);
-  }
+  AddKept(usage.kept, *response_);
   response_->set_kv_bytes_full(usage.kv_bytes_full);
   response_->set_kv_bytes_resident(usage.kv_bytes_resident);
   response_->set_seconds(absl::ToDoubleSeconds(absl::Now() - arrival_));

@@ -1,5 +1,7 @@
 #include "server/inference_call.h"
 
+#include "server/kept_tokens.h"
+
 namespace lukv {
 
 v1::GenerateResponse& InferenceCall::OpenMessage() {
@@ -54,12 +56,7 @@ absl::Status InferenceCall::WriteEnd(const absl::Status& status, const Usage& us
   out.set_decode_seconds(absl::ToDoubleSeconds(usage.decode));
   out.set_policy(policy());
   out.set_context_tokens(usage.context_tokens);
-  for (const KeptTokens& layer : usage.kept) {
-    v1::KeptTokens& kept = *out.add_kept();
-    kept.set_min(layer.min);
-    kept.set_mean(layer.mean);
-    kept.set_max(layer.max);
-  }
+  AddKept(usage.kept, out);
   out.set_eviction_seconds(absl::ToDoubleSeconds(usage.eviction));
   out.set_kv_bytes_freed(usage.kv_bytes_freed());
   out.set_cached_tokens(usage.cached_tokens);

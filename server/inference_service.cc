@@ -13,15 +13,10 @@
 #include "server/eviction_metadata.h"
 #include "server/grpc_status.h"
 #include "server/inference_call.h"
+#include "server/reply.h"
 
 namespace lukv {
 namespace {
-
-grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const grpc::Status& status) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(status);
-  return reactor;
-}
 
 // Any bytes as the UTF-8 that a protobuf string must be.
 std::string ToUtf8(std::string_view bytes) {
@@ -173,14 +168,13 @@ grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerCo
     return Reply(context, status);
   }
   valid.request.deadline = absl::FromChrono(context->deadline());
-  const EvictionPlan* plan = valid.request.plan.get();
-  const absl::Status reserved = contexts_.Reserve(
-      valid.context_id, {.key = {.tenant = valid.request.tenant,
-                                 .policy = plan != nullptr ? PolicyName(plan->policy()) : PolicyName(Policy()),
-                                 .tokens = valid.request.prompt},
-                         .plan = valid.request.plan,
-                         .policy = valid.policy,
-                         .expiry = valid.request.shared_context->pinned_until});
+  const absl::Status reserved =
+      contexts_.Reserve(valid.context_id, {.key = {.tenant = valid.request.tenant,
+                                                   .policy = PlanPolicyName(valid.request.plan.get()),
+                                                   .tokens = valid.request.prompt},
+                                           .plan = valid.request.plan,
+                                           .policy = valid.policy,
+                                           .expiry = valid.request.shared_context->pinned_until});
   if (!reserved.ok()) return Reply(context, ToGrpcStatus(reserved, "DUPLICATE_CONTEXT_ID"));
   const ContextCallParts parts{
       .engine = model_.engine.get(), .executor = executor_.get(), .registry = &registry_, .directory = &contexts_};

@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/sha256.h"
 #include "base/version.h"
 #include "server/eviction_metadata.h"
 #include "server/grpc_status.h"
 #include "server/model_class.h"
+#include "server/reply.h"
 #include "server/vllm_call.h"
 #include "server/vllm_request.h"
 
@@ -26,12 +26,6 @@ namespace common = smg::grpc::common;
 
 // Well below the 4 MiB that gRPC clients accept by default.
 constexpr size_t kTokenizerChunkBytes = 256 << 10;
-
-grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const grpc::Status& status) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(status);
-  return reactor;
-}
 
 grpc::ServerUnaryReactor* Unsupported(grpc::CallbackServerContext* context, const char* what) {
   return Reply(context, ToGrpcStatus(absl::UnimplementedError(absl::StrCat(what, " is not supported"))));
@@ -62,11 +56,6 @@ class TokenizerStream final : public grpc::ServerWriteReactor<common::GetTokeniz
     }
     chunk_.set_sha256(sha256_);
     StartWriteAndFinish(&chunk_, grpc::WriteOptions(), grpc::Status::OK);
-  }
-
-  static std::string HexSha256(std::string_view bytes) {
-    const Sha256Digest digest = Sha256(bytes);
-    return absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), digest.size()});
   }
 
   std::string_view rest_;

@@ -167,6 +167,8 @@ uint32_t EvictionPlan::PagesFor(int32_t more) const {
   return pages;
 }
 
+std::string PlanPolicyName(const EvictionPlan* plan) { return PolicyName(plan == nullptr ? Policy() : plan->policy()); }
+
 bool EvictionPlan::keeps_all() const {
   return std::all_of(budgets_.begin(), budgets_.end(), [this](int32_t budget) { return budget == n_tokens_; });
 }

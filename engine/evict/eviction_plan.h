@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -50,5 +51,8 @@ class EvictionPlan {
   std::vector<int32_t> budgets_;
   int32_t n_safe_ = 0;
 };
+
+// The name of the plan's policy; of no plan, where everything is kept, that of the policy "full".
+std::string PlanPolicyName(const EvictionPlan* plan);
 
 }  // namespace lukv

@@ -5,7 +5,6 @@
 
 #include <thread>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "server/log.h"
 #include "tests/server/certificates.h"
@@ -19,11 +18,6 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
-
-std::string HashOf(const std::string& key) {
-  const Sha256Digest digest = Sha256(key);
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest.data()), digest.size()));
-}
 
 class ApiKeysTest : public testing::Test {
  protected:
@@ -43,18 +37,18 @@ class ApiKeysTest : public testing::Test {
 };
 
 TEST_F(ApiKeysTest, FindsTenants) {
-  EXPECT_EQ(HashOf("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-4
-  const auto keys = Load(absl::StrCat("# who may call\n\nann ", HashOf("ann's"), "\r\n  bob\t", HashOf("bob's"),
-                                      " concurrency=2 # sales\nann ", HashOf("ann's next"), "\n"));
+  EXPECT_EQ(HexSha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-4
+  const auto keys = Load(absl::StrCat("# who may call\n\nann ", HexSha256("ann's"), "\r\n  bob\t", HexSha256("bob's"),
+                                      " concurrency=2 # sales\nann ", HexSha256("ann's next"), "\n"));
   EXPECT_EQ(TenantOf(*keys, "ann's"), "ann");
   EXPECT_EQ(TenantOf(*keys, "ann's next"), "ann");
   EXPECT_EQ(TenantOf(*keys, "bob's"), "bob");
   for (const char* wrong : {"", "bob", "bob's ", "BOB'S"}) EXPECT_EQ(TenantOf(*keys, wrong), "") << wrong;
-  EXPECT_EQ(TenantOf(*keys, HashOf("ann's")), "") << "the hash is no key";
+  EXPECT_EQ(TenantOf(*keys, HexSha256("ann's")), "") << "the hash is no key";
 }
 
 TEST_F(ApiKeysTest, RefusesWrongFilesWithoutQuotingThem) {
-  const std::string hash = HashOf("x");
+  const std::string hash = HexSha256("x");
   struct Case {
     std::string text;
     std::string reason;
@@ -67,7 +61,7 @@ TEST_F(ApiKeysTest, RefusesWrongFilesWithoutQuotingThem) {
         Case{absl::StrCat("ann ", hash, " concurrency=0"), "what follows"},
         Case{absl::StrCat("ann ", hash, " queued-tokens=99999999999999999999"), "what follows"},
         Case{absl::StrCat("ann ", hash, "\nbob ", hash), "keys:2: an earlier line has the same key"},
-        Case{absl::StrCat("ann ", hash, "\nann ", HashOf("y"), " concurrency=1"),
+        Case{absl::StrCat("ann ", hash, "\nann ", HexSha256("y"), " concurrency=1"),
              "keys:2: an earlier line of this name"}}) {
     const absl::Status status = ApiKeys::Load(folder_.Write("keys", wrong.text)).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << wrong.text;
@@ -77,21 +71,21 @@ TEST_F(ApiKeysTest, RefusesWrongFilesWithoutQuotingThem) {
 }
 
 TEST_F(ApiKeysTest, ReplacedFilesCountAtOnceAndBrokenOnesDoNot) {
-  const auto keys = Load(absl::StrCat("ann ", HashOf("old")));
-  folder_.Write("keys", absl::StrCat("ann ", HashOf("new")));
+  const auto keys = Load(absl::StrCat("ann ", HexSha256("old")));
+  folder_.Write("keys", absl::StrCat("ann ", HexSha256("new")));
   EXPECT_EQ(TenantOf(*keys, "new"), "ann");
   EXPECT_EQ(TenantOf(*keys, "old"), "");
   folder_.Write("keys", "broken");
   EXPECT_EQ(TenantOf(*keys, "new"), "ann");
   std::filesystem::remove(folder_.Path("keys"));
   EXPECT_EQ(TenantOf(*keys, "new"), "ann");
-  folder_.Write("keys", absl::StrCat("bob ", HashOf("bob's")));
+  folder_.Write("keys", absl::StrCat("bob ", HexSha256("bob's")));
   EXPECT_EQ(TenantOf(*keys, "bob's"), "bob");
   EXPECT_EQ(TenantOf(*keys, "new"), "");
 }
 
 TEST_F(ApiKeysTest, CountsCallsAndQueuedTokensOfATenant) {
-  const std::string line = absl::StrCat("ann ", HashOf("a"), " concurrency=2 queued-tokens=100\n");
+  const std::string line = absl::StrCat("ann ", HexSha256("a"), " concurrency=2 queued-tokens=100\n");
   const auto keys = Load(line);
   const Caller ann = *keys->Find("a");
   absl::StatusOr<KeyUse> first = ann.Begin();
@@ -123,7 +117,7 @@ TEST_F(ApiKeysTest, CountsCallsAndQueuedTokensOfATenant) {
 }
 
 TEST_F(ApiKeysTest, WithoutLimitsAnyNumberGoes) {
-  const auto keys = Load(absl::StrCat("ann ", HashOf("a")));
+  const auto keys = Load(absl::StrCat("ann ", HexSha256("a")));
   std::vector<KeyUse> uses;
   for (int i = 0; i < 100; ++i) {
     absl::StatusOr<KeyUse> use = keys->Find("a")->Begin();
@@ -138,7 +132,7 @@ class KeyedServer : public ApiKeysTest {
  protected:
   NetworkOptions Network(const std::string& limits = "") {
     NetworkOptions network;
-    network.api_keys = folder_.Write("keys", absl::StrCat("ann ", HashOf("ann's"), " ", limits, "\n"));
+    network.api_keys = folder_.Write("keys", absl::StrCat("ann ", HexSha256("ann's"), " ", limits, "\n"));
     return network;
   }
   static Read Ask(TestServer& server, const std::vector<std::string>& authorization) {

@@ -4,7 +4,6 @@
 
 #include <thread>
 
-#include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
 #include "base/sha256.h"
 #include "base/version.h"
@@ -551,8 +550,7 @@ TEST(VllmTokenizer, ComesInPiecesWithItsChecksum) {
   EXPECT_TRUE(reader->Finish().ok());
   EXPECT_EQ(all, TestServer::TokenizerZip());
   ASSERT_GT(checksums.size(), 1u);
-  const Sha256Digest digest = Sha256(all);
-  EXPECT_EQ(checksums.back(), absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), digest.size()}));
+  EXPECT_EQ(checksums.back(), HexSha256(all));
   checksums.pop_back();
   EXPECT_THAT(checksums, testing::Each(""));
 }

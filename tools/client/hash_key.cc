@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/sha256.h"
 
@@ -24,8 +23,7 @@ absl::StatusOr<std::string> KeyLine(const std::string& name, std::string input) 
   if (!std::all_of(input.begin(), input.end(), absl::ascii_isgraph)) {
     return absl::InvalidArgumentError("a key has printable ASCII characters and no spaces");
   }
-  const Sha256Digest digest = Sha256(input);
-  return absl::StrCat(name, " ", absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), digest.size()}));
+  return absl::StrCat(name, " ", HexSha256(input));
 }
 
 }  // namespace lukv

@@ -1,7 +1,6 @@
 // The demo model's own tokenizer (pre-tokenizer smollm) against `tokenizers`.
 #include <cstdlib>
 
-#include "absl/strings/escaping.h"
 #include "base/sha256.h"
 #include "engine/model/gguf.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -84,9 +83,7 @@ TEST_F(DemoTokenizerTest, TokenizerJsonIsTheOneThatWasCompared) {
   ASSERT_TRUE(file.ok()) << file.status();
   const auto files = TokenizerJsonOfGguf(**file);
   ASSERT_TRUE(files.ok()) << files.status();
-  const Sha256Digest digest = Sha256(files->tokenizer);
-  const std::string hex = absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), digest.size()});
-  EXPECT_EQ(hex + "\n", ReadGolden("../gateway/tokenizer.sha256"));
+  EXPECT_EQ(HexSha256(files->tokenizer) + "\n", ReadGolden("../gateway/tokenizer.sha256"));
 }
 
 }  // namespace
