@@ -151,7 +151,7 @@ class Parser {
     AddDuration("max-connection-idle", limits.max_connection_idle,
                 "Connections without a call for so long are closed; 0: never");
     AddDuration("max-connection-age", limits.max_connection_age,
-                "Connections so old take no more calls; those they have may end; 0: never");
+                "Connections so old take no more calls and close when those they have have ended; 0: never");
   }
 
   void AddLifeOptions() {
