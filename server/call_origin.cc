@@ -26,10 +26,8 @@ bool IsTraceparent(const std::string& text) {
          (parts[3] == "00" || IsId(parts[3], 2));
 }
 
-grpc::Status MakeOrigin(grpc::CallbackServerContext& context, const Caller& caller, int64_t prompt_tokens,
-                        CallOrigin& origin) {
+grpc::Status MakeOrigin(grpc::CallbackServerContext& context, const Caller& caller, CallOrigin& origin) {
   if (grpc::Status status = Gate::Begin(caller, origin.key); !status.ok()) return status;
-  if (grpc::Status status = Gate::Queue(origin.key, prompt_tokens); !status.ok()) return status;
   const auto found = context.client_metadata().find("traceparent");
   if (found != context.client_metadata().end()) {
     std::string text(found->second.data(), found->second.size());

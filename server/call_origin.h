@@ -17,9 +17,9 @@ struct CallOrigin {
   std::function<void()> cut = nullptr;
 };
 
-// Takes the caller's limits for a call with so many prompt tokens. Not OK: the call is to be ended with this.
-grpc::Status MakeOrigin(grpc::CallbackServerContext& context, const Caller& caller, int64_t prompt_tokens,
-                        CallOrigin& origin);
+// Of a call that has just come: takes its part of the caller's calls at once, before anything is computed for it. Its
+// prompt's tokens are to be queued (Gate::Queue) as soon as they are known. Not OK: the call is to be ended with this.
+grpc::Status MakeOrigin(grpc::CallbackServerContext& context, const Caller& caller, CallOrigin& origin);
 
 // W3C Trace Context (https://www.w3.org/TR/trace-context/, version 00): "00-<trace id>-<parent id>-<flags>".
 bool IsTraceparent(const std::string& text);

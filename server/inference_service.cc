@@ -82,12 +82,28 @@ void InferenceService::AbortAll() {
   registry_.AbortAll(absl::UnavailableError("the server shuts down and the drain timeout has passed"));
 }
 
+grpc::Status InferenceService::Enter(const grpc::CallbackServerContext& context, Caller& caller) const {
+  grpc::Status status = gate_->Enter(context, caller);
+  if (!status.ok()) metrics_->OnRefused("unauthenticated");
+  return status;
+}
+
+grpc::Status InferenceService::Begin(grpc::CallbackServerContext& context, const Caller& caller,
+                                     CallOrigin& origin) const {
+  grpc::Status status = MakeOrigin(context, caller, origin);
+  if (!status.ok()) metrics_->OnRefused("key_limit");
+  return status;
+}
+
+grpc::Status InferenceService::Queue(CallOrigin& origin, const ValidRequest& request) const {
+  grpc::Status status = Gate::Queue(origin.key, static_cast<int64_t>(request.prompt.size()));
+  if (!status.ok()) metrics_->OnRefused("key_limit");
+  return status;
+}
+
 grpc::Status InferenceService::Admit(const grpc::CallbackServerContext& context, Caller& caller) const {
   // First: who has no key learns nothing.
-  if (grpc::Status status = gate_->Enter(context, caller); !status.ok()) {
-    metrics_->OnRefused("unauthenticated");
-    return status;
-  }
+  if (grpc::Status status = Enter(context, caller); !status.ok()) return status;
   grpc::Status open = Open();
   if (!open.ok()) metrics_->OnRefused("unavailable");
   return open;
@@ -119,7 +135,9 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
                                                                            const v1::GenerateRequest* request) {
   using Response = v1::GenerateResponse;
   Caller caller;
+  CallOrigin origin;
   if (grpc::Status status = Admit(*context, caller); !status.ok()) return RefuseCall<Response>(status);
+  if (grpc::Status status = Begin(*context, caller, origin); !status.ok()) return RefuseCall<Response>(status);
   std::shared_ptr<const StoredContext> stored;
   if (request->context_case() == v1::GenerateRequest::kContextId) {
     stored = contexts_.Find(caller.tenant, request->context_id());
@@ -138,12 +156,7 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
   auto& valid = std::get<GenerateInput>(input);
   valid.request.tenant = caller.tenant;
   valid.request.deadline = absl::FromChrono(context->deadline());
-  CallOrigin origin;
-  const auto tokens = static_cast<int64_t>(valid.request.prompt.size());
-  if (grpc::Status status = MakeOrigin(*context, caller, tokens, origin); !status.ok()) {
-    metrics_->OnRefused("key_limit");
-    return RefuseCall<Response>(status);
-  }
+  if (grpc::Status status = Queue(origin, valid.request); !status.ok()) return RefuseCall<Response>(status);
   return StartCall<InferenceCall>(Calls(), std::move(valid), std::move(origin));
 }
 
@@ -151,7 +164,9 @@ grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerCo
                                                           const v1::CreateContextRequest* request,
                                                           v1::CreateContextResponse* response) {
   Caller caller;
+  CallOrigin origin;
   if (grpc::Status status = Admit(*context, caller); !status.ok()) return Reply(context, status);
+  if (grpc::Status status = Begin(*context, caller, origin); !status.ok()) return Reply(context, status);
   auto input = WithEvictionOf(*context, limits_, [&](const RequestLimits& limits) {
     return ValidateCreateContext(*request, limits, absl::StrCat("lukv-context-", next_id_++));
   });
@@ -161,12 +176,7 @@ grpc::ServerUnaryReactor* InferenceService::CreateContext(grpc::CallbackServerCo
   }
   auto& valid = std::get<ContextInput>(input);
   valid.request.tenant = caller.tenant;
-  CallOrigin origin;
-  const auto tokens = static_cast<int64_t>(valid.request.prompt.size());
-  if (grpc::Status status = MakeOrigin(*context, caller, tokens, origin); !status.ok()) {
-    metrics_->OnRefused("key_limit");
-    return Reply(context, status);
-  }
+  if (grpc::Status status = Queue(origin, valid.request); !status.ok()) return Reply(context, status);
   valid.request.deadline = absl::FromChrono(context->deadline());
   const absl::Status reserved =
       contexts_.Reserve(valid.context_id, {.key = {.tenant = valid.request.tenant,

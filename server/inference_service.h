@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "lukv/v1/inference.grpc.pb.h"
+#include "server/call_origin.h"
 #include "server/call_registry.h"
 #include "server/context_directory.h"
 #include "server/executor.h"
@@ -38,8 +39,13 @@ class InferenceService final : public v1::Inference::CallbackService {
   // For the other protocols on the same server, whose calls run beside these.
   // OK for a caller with a key that counts, if keys are asked for, and while calls are taken.
   grpc::Status Admit(const grpc::CallbackServerContext& context, Caller& caller) const;
-  // OK while calls are taken.
+  // Its two parts: OK for such a caller; OK while calls are taken.
+  grpc::Status Enter(const grpc::CallbackServerContext& context, Caller& caller) const;
   grpc::Status Open() const;
+  // The limits of the caller's key, and where the call comes from: for a call that makes tokens, at its start. Then,
+  // once its prompt is known, Queue.
+  grpc::Status Begin(grpc::CallbackServerContext& context, const Caller& caller, CallOrigin& origin) const;
+  grpc::Status Queue(CallOrigin& origin, const ValidRequest& request) const;
   // REQUIRES: Open() was OK once.
   const ServedModel& model() const { return model_; }
   const RequestLimits& limits() const { return limits_; }

@@ -103,7 +103,11 @@ grpc::ServerWriteReactor<pb::GenerateResponse>* VllmService::Generate(grpc::Call
   using Response = pb::GenerateResponse;
   last_receive_ = absl::ToUnixMicros(absl::Now());
   Caller caller;
+  CallOrigin origin;
   if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return RefuseCall<Response>(status);
+  if (grpc::Status status = inference_.Begin(*context, caller, origin); !status.ok()) {
+    return RefuseCall<Response>(status);
+  }
   if (const absl::Status supported = CheckSupported(*request); !supported.ok()) {
     metrics_.OnRefused("unsupported");
     return RefuseCall<Response>(ToGrpcStatus(supported));
@@ -118,12 +122,7 @@ grpc::ServerWriteReactor<pb::GenerateResponse>* VllmService::Generate(grpc::Call
   auto& valid = std::get<GenerateInput>(input);
   valid.request.deadline = absl::FromChrono(context->deadline());
   valid.request.tenant = caller.tenant;
-  CallOrigin origin;
-  const auto tokens = static_cast<int64_t>(valid.request.prompt.size());
-  if (grpc::Status status = MakeOrigin(*context, caller, tokens, origin); !status.ok()) {
-    metrics_.OnRefused("key_limit");
-    return RefuseCall<Response>(status);
-  }
+  if (grpc::Status status = inference_.Queue(origin, valid.request); !status.ok()) return RefuseCall<Response>(status);
   return StartCall<VllmCall>(inference_.Calls(), std::move(valid), std::move(origin), request->stream());
 }
 
@@ -163,7 +162,8 @@ grpc::ServerUnaryReactor* VllmService::HealthCheck(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* VllmService::Abort(grpc::CallbackServerContext* context, const pb::AbortRequest* request,
                                              pb::AbortResponse* /*response*/) {
   Caller caller;
-  if (grpc::Status status = inference_.Admit(*context, caller); !status.ok()) return Reply(context, status);
+  // While the server drains, too: that is when a client may want to be rid of what still runs.
+  if (grpc::Status status = inference_.Enter(*context, caller); !status.ok()) return Reply(context, status);
   for (const std::string& id : request->request_ids()) {
     inference_.registry().Abort(caller.tenant, id, absl::CancelledError("aborted"));
   }

@@ -257,6 +257,10 @@ TEST_F(KeyedServer, OneCallAtATimeMeansThat) {
   const auto reader = stub->Generate(&context, TextRequest("hi", 3));
   while (server.engine().Stats().running == 0) std::this_thread::yield();
   EXPECT_EQ(ReasonOf(Ask(server, {"Bearer ann's"}).status), "KEY_LIMIT");
+  // Nothing is computed for it: not even whether its request is a good one.
+  grpc::ClientContext hasty;
+  hasty.AddMetadata("authorization", "Bearer ann's");
+  EXPECT_EQ(ReasonOf(ReadAll(*stub, TextRequest("hi", -1), hasty).status), "KEY_LIMIT");
   context.TryCancel();
   v1::GenerateResponse message;
   while (reader->Read(&message)) continue;

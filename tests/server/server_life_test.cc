@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "tests/server/test_server.h"
+#include "vllm_engine.grpc.pb.h"
 
 namespace lukv {
 namespace {
@@ -67,6 +68,28 @@ TEST(ServerLife, DrainLetsRunningCallsFinishAndRefusesNewOnes) {
   for (v1::GenerateResponse message; reader->Read(&message);) read.messages.push_back(message);
   EXPECT_TRUE(reader->Finish().ok());
   EXPECT_EQ(read.Text(), std::string(30, 'a'));
+  drain.join();
+}
+
+TEST(ServerLife, WhatStillRunsInADrainCanBeAborted) {
+  TestServer server(Says(std::vector<TokenId>(900, 'a')));
+  server.engine().SetGate(false);
+  const auto stub = server.Stub();
+  grpc::ClientContext context;
+  v1::GenerateRequest request = TextRequest("hi", 900);
+  request.set_request_id("long");
+  const auto reader = stub->Generate(&context, request);
+  while (server.engine().Stats().running == 0) std::this_thread::yield();
+  std::thread drain([&] { server.server().Drain(absl::InfiniteDuration()); });
+  while (HealthOf(server, kService) == HealthCheckResponse::SERVING) std::this_thread::yield();
+  grpc::ClientContext aborting;
+  vllm::grpc::engine::AbortRequest abort;
+  abort.add_request_ids("long");
+  vllm::grpc::engine::AbortResponse response;
+  EXPECT_TRUE(vllm::grpc::engine::VllmEngine::NewStub(server.Channel())->Abort(&aborting, abort, &response).ok());
+  v1::GenerateResponse message;
+  while (reader->Read(&message)) continue;
+  EXPECT_EQ(reader->Finish().error_code(), grpc::CANCELLED);
   drain.join();
 }
 

@@ -1,7 +1,6 @@
 #include "tools/client/connection.h"
 
 #include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
@@ -21,8 +20,10 @@ absl::StatusOr<std::string> ReadIfNamed(const std::string& path) {
   return ReadWholeFile(path, kMaxFileBytes);
 }
 
+}  // namespace
+
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(const ConnectionOptions& options) {
-  const bool tls = options.tls || !options.tls_ca.empty();
+  const bool tls = options.wants_tls();
   if (options.tls_cert.empty() != options.tls_key.empty()) {
     return absl::InvalidArgumentError("--tls-cert and --tls-key go together; only one of them is given");
   }
@@ -34,8 +35,6 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(const Conn
   LUKV_ASSIGN_OR_RETURN(files.pem_private_key, ReadIfNamed(options.tls_key));
   return grpc::SslCredentials(files);
 }
-
-}  // namespace
 
 void AddConnectionOptions(CLI::App& app, ConnectionOptions& options) {
   const std::string group = "Connection";
@@ -60,7 +59,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const ConnectionOptions& 
   return grpc::CreateCustomChannel(options.server, credentials, arguments);
 }
 
-absl::Status BringKey(const ConnectionOptions& options, grpc::ClientContext& context) {
+absl::StatusOr<std::string> ReadKey(const ConnectionOptions& options) {
   const char* variable = std::getenv("LUKV_API_KEY");
   std::string key = variable != nullptr ? variable : "";
   if (!options.api_key_file.empty()) {
@@ -68,8 +67,11 @@ absl::Status BringKey(const ConnectionOptions& options, grpc::ClientContext& con
     absl::StripAsciiWhitespace(&key);
     if (key.empty()) return absl::InvalidArgumentError(absl::StrCat(options.api_key_file, ": has no API key"));
   }
+  return key;
+}
+
+void BringKey(const std::string& key, grpc::ClientContext& context) {
   if (!key.empty()) context.AddMetadata("authorization", absl::StrCat("Bearer ", key));
-  return absl::OkStatus();
 }
 
 }  // namespace lukv

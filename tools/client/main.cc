@@ -136,7 +136,9 @@ int Run(const ClientOptions& options) {
   const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = Connect(options.connection);
   if (!channel.ok()) return WrongUse(channel.status());
   if (options.health) return CheckHealth(options, *channel);
-  if (const absl::Status key = BringKey(options.connection, context); !key.ok()) return WrongUse(key);
+  const absl::StatusOr<std::string> key = ReadKey(options.connection);
+  if (!key.ok()) return WrongUse(key.status());
+  BringKey(*key, context);
   return RunGenerate(options, *channel, context, interruption);
 }
 

@@ -71,6 +71,7 @@ LoadCall::LoadCall(PlannedRequest plan, const LoadOptions& options, std::shared_
 
 void LoadCall::Start() {
   record_.sent = clock_.Now();
+  connection_->Prepare(context_);
   if (plan_.manner == Manner::kDeadline) context_.set_deadline(After(plan_.deadline));
   cancelled_ = plan_.manner == Manner::kCancels && plan_.cancel_after == 0;
   connection_->stub().async()->Generate(&context_, &request_, this);

@@ -96,18 +96,19 @@ void KeepCallbackThreads() {
 
 }  // namespace
 
-Connection::Connection(const std::string& address, bool small_window) {
+Connection::Connection(const Target& target, bool small_window) : key_(target.key) {
   grpc::ChannelArguments arguments = Arguments();
   if (small_window) {
     arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 256);
     arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   }
-  stub_ = v1::Inference::NewStub(grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+  stub_ = v1::Inference::NewStub(grpc::CreateCustomChannel(target.address, target.credentials, arguments));
 }
 
-Connection::Connection(const std::string& address, int socket)
-    : socket_(fcntl(socket, F_DUPFD_CLOEXEC, 0)),
-      stub_(v1::Inference::NewStub(grpc::CreateCustomInsecureChannelFromFd(address, socket, Arguments()))) {}
+Connection::Connection(const Target& target, int socket)
+    : key_(target.key),
+      socket_(fcntl(socket, F_DUPFD_CLOEXEC, 0)),
+      stub_(v1::Inference::NewStub(grpc::CreateCustomInsecureChannelFromFd(target.address, socket, Arguments()))) {}
 
 Connection::~Connection() {
   if (socket_ >= 0) close(socket_);
@@ -118,23 +119,26 @@ void Connection::Cut() {
   shutdown(socket_, SHUT_RDWR);
 }
 
-absl::StatusOr<std::unique_ptr<Connections>> Connections::Open(const std::string& address, int32_t n, bool mortal) {
+absl::StatusOr<std::unique_ptr<Connections>> Connections::Open(const ConnectionOptions& options, int32_t n,
+                                                               bool mortal) {
   KeepCallbackThreads();
   std::unique_ptr<Connections> connections(new Connections());
-  connections->address_ = address;
+  connections->target_.address = options.server;
+  LUKV_ASSIGN_OR_RETURN(connections->target_.credentials, Credentials(options));
+  LUKV_ASSIGN_OR_RETURN(connections->target_.key, ReadKey(options));
   connections->mortal_ = mortal;
   for (int32_t i = 0; i < n; ++i) {
     LUKV_ASSIGN_OR_RETURN(std::shared_ptr<Connection> connection, connections->New());
     connections->all_.push_back(std::move(connection));
   }
-  connections->slow_ = std::make_shared<Connection>(address, /*small_window=*/true);
+  connections->slow_ = std::make_shared<Connection>(connections->target_, /*small_window=*/true);
   return connections;
 }
 
 absl::StatusOr<std::shared_ptr<Connection>> Connections::New() const {
-  if (!mortal_) return std::make_shared<Connection>(address_, /*small_window=*/false);
-  LUKV_ASSIGN_OR_RETURN(const int socket, OpenSocket(address_));
-  return std::make_shared<Connection>(address_, socket);
+  if (!mortal_) return std::make_shared<Connection>(target_, /*small_window=*/false);
+  LUKV_ASSIGN_OR_RETURN(const int socket, OpenSocket(target_.address));
+  return std::make_shared<Connection>(target_, socket);
 }
 
 absl::Status Connections::Kill() {

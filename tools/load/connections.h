@@ -10,27 +10,38 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "lukv/v1/inference.grpc.pb.h"
+#include "tools/client/connection.h"
 
 namespace lukv {
+
+// Who is spoken to, and how.
+struct Target {
+  std::string address;
+  std::shared_ptr<grpc::ChannelCredentials> credentials;
+  std::string key;  // "": none.
+};
 
 // One TCP connection. It lives as long as a call uses it.
 class Connection {
  public:
   // Made by gRPC when it is needed, and again when it is lost. `small_window`: the server may send only a few hundred
   // bytes ahead of the reader of a stream, so that a slow reader is one at once.
-  Connection(const std::string& address, bool small_window);
+  Connection(const Target& target, bool small_window);
   // Over this socket, which can be cut; gRPC closes it.
-  Connection(const std::string& address, int socket);
+  Connection(const Target& target, int socket);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
   v1::Inference::Stub& stub() { return *stub_; }
+  // Every call brings the key.
+  void Prepare(grpc::ClientContext& context) const { BringKey(key_, context); }
   // As when the client's process dies: the server sees its end of the connection closed.
   void Cut();
   bool cut() const { return cut_; }
 
  private:
+  const std::string key_;
   int socket_ = -1;  // A second handle of gRPC's.
   std::atomic<bool> cut_ = false;
   std::unique_ptr<v1::Inference::Stub> stub_;
@@ -39,8 +50,9 @@ class Connection {
 // Not thread-safe.
 class Connections {
  public:
-  // `mortal`: Kill will be called. UNAVAILABLE: nobody listens there.
-  static absl::StatusOr<std::unique_ptr<Connections>> Open(const std::string& address, int32_t n, bool mortal);
+  // `mortal`: Kill will be called. UNAVAILABLE: nobody listens there. Other errors: see tools/client/connection.h.
+  // REQUIRES: TLS is not wanted if `mortal`.
+  static absl::StatusOr<std::unique_ptr<Connections>> Open(const ConnectionOptions& options, int32_t n, bool mortal);
 
   std::shared_ptr<Connection> For(int64_t index) const { return all_[static_cast<size_t>(index) % all_.size()]; }
   // For readers that pause.
@@ -54,7 +66,7 @@ class Connections {
   Connections() = default;
   absl::StatusOr<std::shared_ptr<Connection>> New() const;
 
-  std::string address_;
+  Target target_;
   bool mortal_ = false;
   std::vector<std::shared_ptr<Connection>> all_;
   std::shared_ptr<Connection> slow_;

@@ -39,9 +39,7 @@ class Parser {
  private:
   void AddRun() {
     group_ = "Run";
-    app_.add_option("--server", options_.server, "Address of the server: host:port or unix:PATH")
-        ->required()
-        ->group(group_);
+    AddConnectionOptions(app_, options_.connection);
     Add("--metrics", options_.metrics, "host:port of its metrics page [not looked at]");
     Add("--seed", options_.seed, "Of everything that is drawn");
     Add("--rate", options_.rate, "Open loop: so many requests arrive in a second, whatever becomes of them")
@@ -162,6 +160,9 @@ class Parser {
     if (options_.rate > 0 && options_.concurrency > 0) return "--rate does not go with --concurrency";
     if (options_.rate <= 0 && options_.concurrency == 0) options_.concurrency = 8;
     if (options_.requests == 0 && options_.duration == absl::ZeroDuration()) options_.requests = 100;
+    if (options_.connection.wants_tls() && options_.kill_every > absl::ZeroDuration()) {
+      return "--kill-every cuts sockets under plaintext alone, not under TLS";
+    }
     if (app_.count("--shared-share") > 0 && options_.shared_contexts == 0)
       return "--shared-share needs --shared-contexts";
     if (options_.cancel_share + options_.deadline_share + options_.slow_readers_share > 1) {

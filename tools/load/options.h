@@ -9,12 +9,13 @@
 
 #include "absl/time/time.h"
 #include "base/settings.h"
+#include "tools/client/connection.h"
 #include "tools/load/lengths.h"
 
 namespace lukv {
 
 struct LoadOptions {
-  std::string server;   // host:port or unix:PATH
+  ConnectionOptions connection;
   std::string metrics;  // host:port of the server's metrics page; "": not looked at.
   uint64_t seed = 1;
 

@@ -111,7 +111,7 @@ Json ToJson(const RequestRecord& record) {
 }
 
 Json OptionsJson(const LoadOptions& options) {
-  return {{"server", options.server},
+  return {{"server", options.connection.server},
           {"seed", options.seed},
           {"rate", options.rate},
           {"concurrency", options.concurrency},

@@ -26,6 +26,7 @@ namespace {
 absl::StatusOr<v1::GetModelResponse> AskForModel(Connections& connections) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+  connections.For(0)->Prepare(context);
   v1::GetModelResponse model;
   const grpc::Status status = connections.For(0)->stub().GetModel(&context, {}, &model);
   if (!status.ok()) return absl::UnavailableError(status.error_message());
@@ -42,7 +43,7 @@ absl::StatusOr<LoadOutcome> RunLoad(const LoadOptions& options) {
   });
   const bool mortal = options.kill_every > absl::ZeroDuration();
   LUKV_ASSIGN_OR_RETURN(std::unique_ptr<Connections> connections,
-                        Connections::Open(options.server, options.connections, mortal));
+                        Connections::Open(options.connection, options.connections, mortal));
   LUKV_ASSIGN_OR_RETURN(const v1::GetModelResponse model, AskForModel(*connections));
   RequestPlanner planner(options, model.vocabulary_size(), model.max_context());
   Generator generator(options, std::move(planner), std::move(connections));

@@ -7,7 +7,11 @@
 #include <map>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+#include "base/sha256.h"
 #include "engine/refusal.h"
+#include "tests/server/certificates.h"
+#include "tests/server/temp_folder.h"
 #include "tests/server/test_server.h"
 #include "tools/load/books.h"
 #include "tools/load/run.h"
@@ -19,7 +23,7 @@ namespace {
 class GeneratorTest : public testing::Test {
  protected:
   GeneratorTest() {
-    options_.server = server_.server().address();
+    options_.connection.server = server_.server().address();
     options_.prompt = *Lengths::Parse("uniform:1:20");
     options_.output = *Lengths::Parse("uniform:1:5");
     options_.concurrency = 4;
@@ -29,7 +33,7 @@ class GeneratorTest : public testing::Test {
 
   std::unique_ptr<Generator> Make() {
     absl::StatusOr<std::unique_ptr<Connections>> connections =
-        Connections::Open(options_.server, options_.connections, options_.kill_every > absl::ZeroDuration());
+        Connections::Open(options_.connection, options_.connections, options_.kill_every > absl::ZeroDuration());
     EXPECT_TRUE(connections.ok()) << connections.status();
     return std::make_unique<Generator>(options_,
                                        RequestPlanner(options_, FakeTokenizer::kVocabulary, FakeEngine::kMaxContext),
@@ -180,14 +184,14 @@ TEST_F(GeneratorTest, AStopEndsTheRun) {
 }
 
 TEST(Connections, SayThatNobodyListens) {
-  const auto mortal = Connections::Open("127.0.0.1:1", 1, /*mortal=*/true);
+  const auto mortal = Connections::Open({.server = "127.0.0.1:1"}, 1, /*mortal=*/true);
   EXPECT_EQ(mortal.status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST(RunLoad, ChecksTheServersBooks) {
   TestServer server(Says(std::vector<TokenId>(FakeEngine::kMaxContext, 65)), {.metrics = true});
   LoadOptions options;
-  options.server = server.server().address();
+  options.connection.server = server.server().address();
   options.metrics = server.server().metrics_address();
   options.concurrency = 4;
   options.requests = 20;
@@ -196,6 +200,33 @@ TEST(RunLoad, ChecksTheServersBooks) {
   ASSERT_TRUE(outcome.ok()) << outcome.status();
   EXPECT_FALSE(outcome->findings) << outcome->text;
   EXPECT_THAT(outcome->text, testing::HasSubstr("the server's counters agree"));
+}
+
+TEST(SecuredGenerator, SpeaksTlsAndBringsItsKey) {
+  TempFolder folder;
+  const TestAuthority authority;
+  const PemPair pair = authority.Issue();
+  NetworkOptions network;
+  network.tls = {.cert = folder.Write("cert.pem", pair.cert), .key = folder.Write("key.pem", pair.key)};
+  network.api_keys = folder.Write("keys", absl::StrCat("ann ", HexSha256("ann's"), "\n"));
+  TestServer server(Says(std::vector<TokenId>(FakeEngine::kMaxContext, 65)), {.network = network});
+  LoadOptions options;
+  options.connection = {.server = server.server().address(),
+                        .tls_ca = folder.Write("ca.pem", authority.pem()),
+                        .api_key_file = folder.Write("key", "ann's\n")};
+  options.prompt = *Lengths::Parse("uniform:1:20");
+  options.output = *Lengths::Parse("uniform:1:5");
+  options.concurrency = 2;
+  options.requests = 5;
+  const absl::StatusOr<LoadOutcome> outcome = RunLoad(options);
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_FALSE(outcome->findings) << outcome->text;
+  EXPECT_GT(server.engine().tokens_made(), 0);
+
+  options.connection.api_key_file = folder.Write("other", "bob's");
+  EXPECT_EQ(RunLoad(options).status().code(), absl::StatusCode::kUnavailable);
+  options.connection.api_key_file = folder.Path("none");
+  EXPECT_FALSE(RunLoad(options).ok());
 }
 
 }  // namespace

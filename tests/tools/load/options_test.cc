@@ -26,7 +26,7 @@ TEST(LoadOptions, AreAskedForByTheServersAddress) {
 
 TEST(LoadOptions, Defaults) {
   const LoadOptions options = kBench.Parsed({"--server", "h:1"});
-  EXPECT_EQ(options.server, "h:1");
+  EXPECT_EQ(options.connection.server, "h:1");
   EXPECT_EQ(options.concurrency, 8);
   EXPECT_EQ(options.requests, 100);
   EXPECT_EQ(options.duration, absl::ZeroDuration());
@@ -74,7 +74,6 @@ TEST(LoadOptions, TakeAnOpenLoopAndTrouble) {
 }
 
 TEST(LoadOptions, RefuseWhatDoesNotGoTogether) {
-  kBench.ExpectRefused({}, "--server");
   const auto refused = [](std::vector<const char*> arguments, const std::string& words) {
     arguments.insert(arguments.begin(), {"--server", "h:1"});
     kBench.ExpectRefused(arguments, words);
@@ -88,6 +87,7 @@ TEST(LoadOptions, RefuseWhatDoesNotGoTogether) {
   refused({"--cancel-share", "0.6", "--slow-readers-share", "0.6"}, "more than 1");
   refused({"--cancel-share", "1.5"}, "--cancel-share");
   refused({"--shared-share", "0.5"}, "--shared-contexts");
+  refused({"--tls", "--kill-every", "1s"}, "--kill-every");
   refused({"--intruder-tokens", "10", "--intruder-at", "1s", "--intruder-before", "2s"}, "--intruder-before");
 }
 
