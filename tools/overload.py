@@ -16,7 +16,7 @@ REQUESTS = ["--prompt-tokens", "lognormal:200:0.6", "--output-tokens", "uniform:
 TROUBLE = ["--cancel-share", 0.1, "--deadline-share", 0.05, "--deadline", "1s", "--slow-readers-share", 0.05,
            "--slow-pause", "0.5s", "--kill-every", "1s", "--connections", 32]
 # The queue is short, so that most of what is too much is refused at once and not kept waiting.
-SERVER_FLAGS = ["--kv-memory", "48MiB", "--max-sequences", "16", "--max-queued-requests", "32"]
+SERVER_FLAGS = ["--max-sequences", "16", "--max-queued-requests", "32"]
 # Resident memory after warm-up may exceed its highest value during warm-up by so much: the allocator's slack.
 RSS_FACTOR, RSS_SLACK_MIB = 1.05, 16
 
@@ -25,10 +25,11 @@ def overload(args, server, rate):
     """(what lukv-bench found, [(seconds, RSS in MiB)], whether the server lived)"""
     samples = []
     with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, "overload.json")
+        file, text_file = os.path.join(folder, "overload.json"), os.path.join(folder, "text")
         run = Load(args.bench, server).start(*REQUESTS, *TROUBLE, "--rate", rate, "--duration", f"{args.seconds}s",
                                              "--drain", "300s", "--seed", args.seed,
-                                             *(["--plot", args.plot] if args.plot else []), json_file=file)
+                                             *(["--plot", args.plot] if args.plot else []), json_file=file,
+                                             text_file=text_file)
         start = time.monotonic()
         while run.poll() is None:
             if server.process.poll() is not None:
@@ -36,8 +37,9 @@ def overload(args, server, rate):
                 break
             samples.append((time.monotonic() - start, server.rss_mib()))
             time.sleep(0.5)
-        text, _ = run.communicate()
-        print(text, file=sys.stderr, flush=True)
+        run.wait()
+        with open(text_file) as text:
+            print(text.read(), file=sys.stderr, flush=True)
         if not os.path.exists(file):
             return None, samples
         with open(file) as result:
@@ -68,11 +70,16 @@ def main():
     parser.add_argument("--model", default=os.path.join(folder, "SmolLM2-135M-Instruct.Q4_1.gguf"))
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kv-memory", default="48MiB")
+    parser.add_argument("--eviction", default="auto")
+    parser.add_argument("--generation-reserve", type=int, default=16, help="small: sequences outgrow it and preempt others")
     parser.add_argument("--sanitized", action="store_true", help="do not judge RSS")
     parser.add_argument("--plot")
     args = parser.parse_args()
     verdicts = Verdicts()
-    with Server(args.server, args.model, SERVER_FLAGS) as server:
+    flags = [*SERVER_FLAGS, "--kv-memory", args.kv_memory, "--eviction", args.eviction,
+             "--generation-reserve", str(args.generation_reserve)]
+    with Server(args.server, args.model, flags) as server:
         seconds = min(30, max(5, args.seconds / 6))
         capacity = Load(args.bench, server).run(*REQUESTS, "--concurrency", 16, "--duration", f"{seconds:.0f}s",
                                                 "--drain", "300s", quiet=True)

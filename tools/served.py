@@ -77,16 +77,18 @@ class Load:
     def __init__(self, bench, server):
         self.command = [bench, "--server", server.address, "--metrics", server.metrics_address]
 
-    def start(self, *flags, json_file):
-        return subprocess.Popen([*self.command, *map(str, flags), "--json", json_file], stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True)
+    def start(self, *flags, json_file, text_file):
+        """Its text goes into a file: into a pipe that nobody reads it would stop."""
+        with open(text_file, "w") as text:
+            return subprocess.Popen([*self.command, *map(str, flags), "--json", json_file], stdout=text, stderr=text)
 
     def run(self, *flags, quiet=False):
         """Its JSON; the text goes to stderr. A run with findings has them in "findings"."""
         with tempfile.TemporaryDirectory() as folder:
-            file = os.path.join(folder, "load.json")
-            process = self.start(*flags, json_file=file)
-            text, _ = process.communicate()
+            file, text_file = os.path.join(folder, "load.json"), os.path.join(folder, "text")
+            self.start(*flags, json_file=file, text_file=text_file).wait()
+            with open(text_file) as printed:
+                text = printed.read()
             if not quiet:
                 print(text, file=sys.stderr, flush=True)
             if not os.path.exists(file):

@@ -5,7 +5,6 @@
 #include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "engine/model/gguf.h"
-#include "tests/engine/model/gguf_builder.h"
 
 namespace lukv {
 namespace {
@@ -28,7 +27,7 @@ std::string StandIn(int byte) {
 
 }  // namespace
 
-std::string TinyByteLevelGguf() {
+uint32_t AddTinyByteLevelTokens(GgufBuilder& builder) {
   std::vector<std::string> tokens;
   for (int byte = 0; byte < 256; ++byte) tokens.push_back(StandIn(byte));
   const std::string space = StandIn(' ');
@@ -38,13 +37,18 @@ std::string TinyByteLevelGguf() {
   std::vector<int32_t> types(tokens.size(), kNormal);
   tokens.push_back("<e>");
   types.push_back(kControl);
-  GgufBuilder builder;
   builder.AddString("tokenizer.ggml.model", "gpt2")
       .AddString("tokenizer.ggml.pre", "gpt-2")
       .AddStrings("tokenizer.ggml.tokens", tokens)
       .AddArray("tokenizer.ggml.token_type", types)
       .AddStrings("tokenizer.ggml.merges", {"a b", "ab c", space + " a", space + " " + space})
       .Add("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(tokens.size() - 1));
+  return static_cast<uint32_t>(tokens.size());
+}
+
+std::string TinyByteLevelGguf() {
+  GgufBuilder builder;
+  AddTinyByteLevelTokens(builder);
   return builder.Build();
 }
 
