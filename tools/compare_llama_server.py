@@ -90,7 +90,7 @@ class LlamaServer:
                         tokens[0] += prompt + OUTPUT
 
         start = time.monotonic()
-        threads = [threading.Thread(target=client) for _ in range(clients)]
+        threads = [threading.Thread(target=client, daemon=True) for _ in range(clients)]
         for thread in threads:
             thread.start()
         for thread in threads:

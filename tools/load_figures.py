@@ -66,9 +66,9 @@ def capacity(args, verdicts):
 
 
 def strangers(args, verdicts):
-    """The same memory; every request has a prompt of its own, so that each is prefilled. Steps may be long: throughput."""
+    """The same memory; every request has a prompt of its own, so that each is prefilled."""
     prompt, output = 6000, 1024
-    flags = [*args.flags, "--max-step-ms", "250", "--kv-memory", str(4 * (prompt + output + 64) * KV_BYTES_PER_TOKEN)]
+    flags = [*args.flags, "--kv-memory", str(4 * (prompt + output + 64) * KV_BYTES_PER_TOKEN)]
     results = {}
     with Server(args.server, args.model, flags) as server:
         load = Load(args.bench, server)
