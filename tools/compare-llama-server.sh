@@ -12,7 +12,7 @@ case "${1:-}" in -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 
 install_build_dependencies
 model=$("$root/tools/get-demo-model.sh")
-peers=$("$root/tools/build-llama-server.sh")
+peers=$("$root/tools/build-llama.sh")
 build_preset release lukv-server lukv-bench >&2
 bin=$root/build/release/bin
 exec python3 "$root/tools/compare_llama_server.py" --server "$bin/lukv-server" --bench "$bin/lukv-bench" \

@@ -539,6 +539,10 @@ absl::StatusOr<TensorView> GgufFile::Tensor(std::string_view name) const {
                     .data = reinterpret_cast<const std::byte*>(impl_->data.data() + tensor.offset)};
 }
 
+void GgufFile::LetGo() const {
+  if (impl_->file != nullptr) impl_->file->LetGo();
+}
+
 bool GgufFile::HasTensor(std::string_view name) const { return impl_->tensor_index.contains(name); }
 
 std::vector<std::string_view> GgufFile::TensorNames() const {

@@ -41,6 +41,7 @@ class GgufFile {
   bool HasTensor(std::string_view name) const;
   std::vector<std::string_view> TensorNames() const;  // In file order.
   size_t file_bytes() const;
+  void LetGo() const;  // See WeightSource.
 
  private:
   GgufFile();

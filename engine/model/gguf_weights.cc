@@ -160,6 +160,7 @@ class GgufWeights : public WeightSource {
   absl::StatusOr<TensorView> Tensor(std::string_view name) const override { return FindTensor(tensors_, name); }
   bool Has(std::string_view name) const override { return tensors_.contains(name); }
   size_t file_bytes() const override { return file_->file_bytes(); }
+  void LetGo() const override { file_->LetGo(); }
   const GgufFile* gguf() const override { return file_.get(); }
 
  private:

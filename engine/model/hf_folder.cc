@@ -165,6 +165,9 @@ class HfWeights : public WeightSource {
     for (const auto& file : shards_.files) total += file->file_bytes();
     return total;
   }
+  void LetGo() const override {
+    for (const auto& file : shards_.files) file->LetGo();
+  }
 
  private:
   Shards shards_;

@@ -27,6 +27,11 @@ absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& 
   return std::unique_ptr<MappedFile>(new MappedFile({static_cast<const char*>(data), size}));
 }
 
+void MappedFile::LetGo() const {
+  // Never written to, so nothing is lost; the system's page cache has it still.
+  if (!contents_.empty()) madvise(const_cast<char*>(contents_.data()), contents_.size(), MADV_DONTNEED);
+}
+
 MappedFile::~MappedFile() {
   if (!contents_.empty()) munmap(const_cast<char*>(contents_.data()), contents_.size());
 }

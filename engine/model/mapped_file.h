@@ -22,6 +22,8 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
 
   std::string_view contents() const { return contents_; }
+  // The process holds none of it in memory until it is touched again.
+  void LetGo() const;
 
  private:
   explicit MappedFile(std::string_view contents) : contents_(contents) {}

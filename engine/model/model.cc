@@ -91,11 +91,13 @@ absl::StatusOr<Model> Model::Load(const WeightSource& source, Backend& backend) 
   for (int32_t layer = 0; layer < model.config.n_layers; ++layer) {
     LUKV_ASSIGN_OR_RETURN(LayerWeights weights, loader.Layer(layer));
     model.layers.push_back(std::move(weights));
+    source.LetGo();  // Else a large model would be in memory twice when its last layer is packed.
   }
   LUKV_ASSIGN_OR_RETURN(model.final_norm, loader.Vectors({"output_norm.weight"}));
   const char* output = model.config.tied_embeddings ? "token_embd.weight" : "output.weight";
   LUKV_ASSIGN_OR_RETURN(model.logits, loader.Linear({output}));
   LUKV_ASSIGN_OR_RETURN(model.inverse_frequency, loader.Upload(InverseFrequencies(model.config)));
+  source.LetGo();
   model.weight_bytes = loader.bytes();
   return model;
 }

@@ -157,6 +157,10 @@ absl::Status SafetensorsFile::CheckNoOverlap() const {
   return absl::OkStatus();
 }
 
+void SafetensorsFile::LetGo() const {
+  if (file_ != nullptr) file_->LetGo();
+}
+
 absl::StatusOr<TensorView> SafetensorsFile::Tensor(std::string_view name) const {
   const auto it = tensors_.find(name);
   if (it == tensors_.end()) return absl::NotFoundError(StrCat("tensor ", Quoted(name), " is missing"));

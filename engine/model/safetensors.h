@@ -28,6 +28,7 @@ class SafetensorsFile {
   bool HasTensor(std::string_view name) const { return tensors_.contains(name); }
   std::vector<std::string_view> TensorNames() const;  // Sorted.
   size_t file_bytes() const { return bytes_.size(); }
+  void LetGo() const;  // See WeightSource.
 
  private:
   struct Entry {

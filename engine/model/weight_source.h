@@ -23,6 +23,9 @@ class WeightSource {
   virtual absl::StatusOr<TensorView> Tensor(std::string_view name) const = 0;
   virtual bool Has(std::string_view name) const = 0;
   virtual size_t file_bytes() const = 0;
+  // Who has copied what it read need not hold it in memory a second time. Views stay good: what is read again comes
+  // from the file again.
+  virtual void LetGo() const {}
   // The file behind it, for the tokenizer; null for a folder.
   virtual const GgufFile* gguf() const { return nullptr; }
 };

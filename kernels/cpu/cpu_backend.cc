@@ -21,13 +21,14 @@
 #include "kernels/cpu/thread_pool.h"
 
 namespace lukv {
-namespace {
 
 int UsableCores() {
   cpu_set_t cores;
   if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return std::max(1, CPU_COUNT(&cores));
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));  // More cores than cpu_set_t has bits.
 }
+
+namespace {
 
 // Every op has run when it returns, so Synchronize has nothing to wait for.
 class CpuBackend final : public Backend {

@@ -22,6 +22,9 @@ enum class CpuCompute : uint8_t {
   kF32,
 };
 
+// Cores that this process may run on. >= 1.
+int UsableCores();
+
 struct CpuBackendOptions {
   int threads = 0;  // 0: one per core that this process may run on.
   CpuCompute compute = CpuCompute::kInt8;

@@ -134,6 +134,40 @@ HWY_INLINE VF AddDigit(VF sum, const VU8 (&w)[8], const Scales& s, const Int8Dig
   return hn::MulAdd(hn::Mul(hn::ConvertTo(df, dot), scale), s.scale[0], sum);
 }
 
+// sums[i] + the products of a block with row i of consecutive rows. In turns: a row's products wait for each other, and
+// more rows would have to be under way than a core looks ahead if they came one after the other.
+template <CodeFormat kFormat, size_t kRows>
+HWY_INLINE void DotRows(VI (&sums)[kRows], const VU8 (&w)[8], const int8_t* a) {
+#if HWY_TARGET == HWY_AVX3_DL
+  for (size_t g = 0; g < 8; ++g) {
+    for (size_t i = 0; i < kRows; ++i) {
+      const VI x = hn::Set(DI(), LoadAs<int32_t>(a + i * kBlock + 4 * g));
+      sums[i].raw = _mm512_dpbusd_epi32(sums[i].raw, w[g].raw, x.raw);
+    }
+  }
+#else
+  for (size_t i = 0; i < kRows; ++i) sums[i] = Dot<kFormat, 8>(sums[i], w, a + i * kBlock);
+#endif
+}
+
+// The products of a block with the first digits of rows [r, r + kRows), and its minimum, into acc. The operations of a
+// row are those of AddDigit.
+template <CodeFormat kFormat, size_t kRows>
+HWY_INLINE void AddRows(const VU8 (&w)[8], const Scales& s, const Int8Digit& digit, const float* scaled_sums, size_t r,
+                        float* HWY_RESTRICT acc) {
+  const DF df;
+  VI dots[kRows];
+  for (size_t i = 0; i < kRows; ++i) dots[i] = StartSum<kFormat>(digit.negated_sums + r + i);
+  DotRows<kFormat>(dots, w, digit.values + r * kBlock);
+  for (size_t i = 0; i < kRows; ++i) {
+    float* out = acc + (r + i) * kPanel;
+    const VF scaled = hn::Mul(hn::ConvertTo(df, dots[i]), hn::Set(df, digit.scales[r + i]));
+    VF sum = hn::MulAdd(scaled, s.scale[0], hn::Load(df, out));
+    if constexpr (kFormat.has_min) sum = hn::MulAdd(hn::Set(df, scaled_sums[r + i]), s.min, sum);
+    hn::Store(sum, df, out);
+  }
+}
+
 // Bit r: the block has two digits in row r.
 HWY_INLINE uint64_t FineRows(const Int8Tile& tile, size_t block) {
   static_assert(kTileRows == 64 && kQuantizeRows == 16);
@@ -166,8 +200,12 @@ void MultiplyInt8Panel(const PanelLayout& layout, const std::byte* panel, const 
       const Scales s = LoadScales<kFormat>(layout, panel, b, lane);
       const Int8Digit first = tile.first.From(b * rows);
       const float* scaled_sums = tile.scaled_sums + b * rows;
-#pragma GCC unroll 4
-      for (size_t r = 0; r < rows; ++r) {
+      size_t r = 0;
+      if constexpr (kFormat.scale_inputs == 32) {
+        constexpr size_t kRows = 4;
+        for (; r + kRows <= rows; r += kRows) AddRows<kFormat, kRows>(w, s, first, scaled_sums, r, acc + lane);
+      }
+      for (; r < rows; ++r) {
         float* out = acc + r * kPanel + lane;
         VF sum = AddDigit<kFormat>(hn::Load(df, out), w, s, first, r);
         if constexpr (kFormat.has_min) sum = hn::MulAdd(hn::Set(df, scaled_sums[r]), s.min, sum);
@@ -178,9 +216,9 @@ void MultiplyInt8Panel(const PanelLayout& layout, const std::byte* panel, const 
       if (HWY_LIKELY(fine_rows == 0)) continue;
       const Int8Digit second = tile.second.From(b * rows);
       for (uint64_t left = fine_rows; left != 0; left &= left - 1) {
-        const size_t r = static_cast<size_t>(std::countr_zero(left));
-        float* out = acc + r * kPanel + lane;
-        hn::Store(AddDigit<kFormat>(hn::Load(df, out), w, s, second, r), df, out);
+        const size_t row = static_cast<size_t>(std::countr_zero(left));
+        float* out = acc + row * kPanel + lane;
+        hn::Store(AddDigit<kFormat>(hn::Load(df, out), w, s, second, row), df, out);
       }
     }
   }

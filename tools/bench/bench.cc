@@ -7,11 +7,14 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "engine/model/weight_source.h"
 #include "kernels/device.h"
 #include "tools/bench/bench_model.h"
+#include "tools/bench/cpu_peaks.h"
 #include "tools/bench/dummy_weights.h"
 #include "tools/bench/op_run.h"
 #include "tools/bench/peaks.h"
@@ -66,7 +69,13 @@ absl::StatusOr<std::string> Measure(const BenchOptions& options) {
   if (options.ops) {
     LUKV_ASSIGN_OR_RETURN(result.ops, MeasureOps(*model, options.batch, options.prompt, op_steps));
     LUKV_ASSIGN_OR_RETURN(result.peaks, MeasurePeaks(model->backend()));
+    // A CUDA device's name is the card's.
+    if (absl::StartsWith(result.device, "cpu")) {
+      MeasureCpuPeaks(options.threads != 0 ? options.threads : UsableCores(), *result.peaks);
+      if (options.compute != "int8") result.peaks->int8_ops_per_s = 0;
+    }
   }
+  if (!options.trace.empty()) LUKV_RETURN_IF_ERROR(WriteWholeFile(options.trace, TraceJson(result.ops)));
   return Report(options, result);
 }
 

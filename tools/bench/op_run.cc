@@ -14,10 +14,15 @@
 namespace lukv {
 namespace {
 
-bool IsEviction(const OpSum& sum) {
+bool IsEviction(std::string_view op) {
   constexpr std::array<std::string_view, 5> kOps = {"QueryMoments", "GatherRows", "AdaptiveBudgets", "SelectTop",
                                                     "Compact"};
-  return absl::StartsWith(sum.op, "Score") || std::find(kOps.begin(), kOps.end(), sum.op) != kOps.end();
+  return absl::StartsWith({op.data(), op.size()}, "Score") || std::find(kOps.begin(), kOps.end(), op) != kOps.end();
+}
+
+PhaseOps Recorded(std::string phase, BenchModel& model) {
+  OpRecord record = model.backend().Stop();
+  return {.phase = std::move(phase), .ops = std::move(record.sums), .events = std::move(record.events)};
 }
 
 absl::StatusOr<EvictionPlan> UniformPlan(Scorer scorer, BenchModel& model, int32_t prompt) {
@@ -32,7 +37,7 @@ absl::StatusOr<EvictionPlan> UniformPlan(Scorer scorer, BenchModel& model, int32
 absl::StatusOr<PhaseOps> PrefillOps(BenchModel& model, int32_t prompt, int32_t room) {
   LUKV_RETURN_IF_ERROR(model.backend().Start(model.Lengths(0, nullptr)));
   LUKV_RETURN_IF_ERROR(model.Prefill(Slot{0}, prompt, nullptr, room).status());
-  return PhaseOps{.phase = "prefill", .ops = model.backend().Stop()};
+  return Recorded("prefill", model);
 }
 
 absl::StatusOr<PhaseOps> DecodeOps(BenchModel& model, int32_t batch, int32_t steps, int32_t position) {
@@ -49,7 +54,7 @@ absl::StatusOr<PhaseOps> DecodeOps(BenchModel& model, int32_t batch, int32_t ste
   LUKV_RETURN_IF_ERROR(step(0));
   LUKV_RETURN_IF_ERROR(model.backend().Start(model.Lengths(batch, nullptr)));
   for (int32_t i = 1; i <= steps; ++i) LUKV_RETURN_IF_ERROR(step(i));
-  return PhaseOps{.phase = "decode", .ops = model.backend().Stop()};
+  return Recorded("decode", model);
 }
 
 absl::StatusOr<std::vector<PhaseOps>> EvictionOps(BenchModel& model, int32_t prompt) {
@@ -58,8 +63,9 @@ absl::StatusOr<std::vector<PhaseOps>> EvictionOps(BenchModel& model, int32_t pro
     LUKV_ASSIGN_OR_RETURN(const EvictionPlan plan, UniformPlan(scorer, model, prompt));
     LUKV_RETURN_IF_ERROR(model.backend().Start(model.Lengths(0, &plan)));
     LUKV_RETURN_IF_ERROR(model.Prefill(Slot{0}, prompt, &plan, 0).status());
-    PhaseOps phase{.phase = absl::StrCat("eviction ", ScorerName(scorer)), .ops = model.backend().Stop()};
-    std::erase_if(phase.ops, [](const OpSum& sum) { return !IsEviction(sum); });
+    PhaseOps phase = Recorded(absl::StrCat("eviction ", ScorerName(scorer)), model);
+    std::erase_if(phase.ops, [](const OpSum& sum) { return !IsEviction(sum.op); });
+    std::erase_if(phase.events, [](const OpEvent& event) { return !IsEviction(event.op); });
     phases.push_back(std::move(phase));
     model.Release(1);
   }

@@ -14,6 +14,7 @@ namespace lukv {
 struct PhaseOps {
   std::string phase;  // "prefill", "decode", "eviction snapkv", ...
   std::vector<OpSum> ops;
+  std::vector<OpEvent> events;  // Of the same calls.
 };
 
 // Uniform allocation, four fifths removed.

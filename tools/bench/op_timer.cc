@@ -32,14 +32,15 @@ absl::StatusOr<double> SynchronizeSeconds(Backend& backend) {
 absl::Status OpTimer::Start(OpLengths lengths) {
   LUKV_ASSIGN_OR_RETURN(synchronize_s_, SynchronizeSeconds(*inner_));
   lengths_ = std::move(lengths);
-  sums_.clear();
+  record_ = {};
+  start_ = Clock::now();
   recording_ = true;
   return absl::OkStatus();
 }
 
-std::vector<OpSum> OpTimer::Stop() {
+OpRecord OpTimer::Stop() {
   recording_ = false;
-  return std::move(sums_);
+  return std::move(record_);
 }
 
 absl::Status OpTimer::Run(const std::string& name, absl::FunctionRef<OpCost()> cost,
@@ -49,11 +50,14 @@ absl::Status OpTimer::Run(const std::string& name, absl::FunctionRef<OpCost()> c
   const auto start = Clock::now();
   LUKV_RETURN_IF_ERROR(op());
   LUKV_RETURN_IF_ERROR(inner_->Synchronize());
-  const double seconds = SecondsSince(start);
-  auto sum = std::find_if(sums_.begin(), sums_.end(), [&](const OpSum& s) { return s.op == name; });
-  if (sum == sums_.end()) sum = sums_.insert(sums_.end(), {.op = name});
+  const double seconds = std::max(0.0, SecondsSince(start) - synchronize_s_);
+  record_.events.push_back(
+      {.op = name, .start = std::chrono::duration<double>(start - start_).count(), .seconds = seconds});
+  std::vector<OpSum>& sums = record_.sums;
+  auto sum = std::find_if(sums.begin(), sums.end(), [&](const OpSum& s) { return s.op == name; });
+  if (sum == sums.end()) sum = sums.insert(sums.end(), {.op = name});
   ++sum->calls;
-  sum->seconds += std::max(0.0, seconds - synchronize_s_);
+  sum->seconds += seconds;
   sum->cost += cost();
   return absl::OkStatus();
 }

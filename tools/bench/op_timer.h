@@ -1,6 +1,7 @@
 // A backend that runs everything on another one and, while it records, times every op.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,6 +22,18 @@ struct OpSum {
   OpCost cost;
 };
 
+// One call of an op.
+struct OpEvent {
+  std::string op;
+  double start = 0;  // Seconds since Start().
+  double seconds = 0;
+};
+
+struct OpRecord {
+  std::vector<OpSum> sums;      // In the order of the first calls.
+  std::vector<OpEvent> events;  // In the order of the calls.
+};
+
 // What costs need to know of lengths, which lie on the device; who drives the ops knows them. May be empty where no op
 // asks.
 struct OpLengths {
@@ -39,8 +52,8 @@ class OpTimer final : public Backend {
   // From here on every op is timed, from its call until the device is done: with the launch, without what an empty
   // Synchronize takes. Ops are not replayed meanwhile.
   absl::Status Start(OpLengths lengths);
-  // Ends it. In the order of the first calls.
-  std::vector<OpSum> Stop();
+  // Ends it.
+  OpRecord Stop();
 
   std::string name() const override { return inner_->name(); }
   DType activation_dtype() const override { return inner_->activation_dtype(); }
@@ -98,7 +111,8 @@ class OpTimer final : public Backend {
   bool recording_ = false;
   double synchronize_s_ = 0;  // Of a device that is idle.
   OpLengths lengths_;
-  std::vector<OpSum> sums_;
+  std::chrono::steady_clock::time_point start_;
+  OpRecord record_;
 };
 
 }  // namespace lukv

@@ -58,6 +58,9 @@ void AddRun(CLI::App& app, BenchOptions& options) {
   app.add_option("--seed", options.seed, "Of the random ids")->capture_default_str();
   app.add_flag("--ops", options.ops, "A table of the device's ops as well");
   app.add_flag("--json", options.json, "One JSON object instead of text");
+  app.add_option("--trace", options.trace,
+                 "The ops' calls, one by one, into this file: JSON as chrome://tracing and Perfetto read it; implies "
+                 "--ops");
 }
 
 void AddRoofline(CLI::App& app, BenchOptions& options) {
@@ -91,7 +94,7 @@ std::variant<BenchOptions, ExitRequest> ParseBenchOptions(int argc, const char* 
   AddRoofline(app, options);
   if (std::optional<ExitRequest> exit = ParseSettings(app, argc, argv)) return *std::move(exit);
   if (const std::string complaint = Complaint(options); !complaint.empty()) return WrongSetting(app, complaint);
-  options.ops = options.ops || !options.dummy_weights.empty();
+  options.ops = options.ops || !options.dummy_weights.empty() || !options.trace.empty();
   return options;
 }
 

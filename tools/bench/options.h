@@ -32,6 +32,7 @@ struct BenchOptions {
   double peak_bandwidth = 3.0;  // TB/s, of the roofline
   double peak_flops = 800;      // TFLOP/s
   bool json = false;
+  std::string trace;  // File; "": none.
 };
 
 std::variant<BenchOptions, ExitRequest> ParseBenchOptions(int argc, const char* const* argv);

@@ -10,6 +10,9 @@ namespace lukv {
 struct Peaks {
   double bytes_per_s = 0;  // Read and written
   double flops_per_s = 0;
+  // Of a CPU that multiplies quantised weights with int8 activations (cpu_peaks.h), else 0.
+  double int8_ops_per_s = 0;
+  double fork_join_s = 0;
 };
 
 // A large GatherRows and a large square Linear of bf16 weights, each the best of a few. Large: grown until a call takes

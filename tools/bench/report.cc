@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/evict/policy.h"
@@ -62,6 +63,8 @@ Json RunJson(const BenchOptions& options, const BenchResult& result) {
   if (!result.peaks.has_value()) return out;
   out["copy_bytes_per_s"] = result.peaks->bytes_per_s;
   out["product_flops_per_s"] = result.peaks->flops_per_s;
+  out["int8_ops_per_s"] = result.peaks->int8_ops_per_s;
+  out["fork_join_s"] = result.peaks->fork_join_s;
   for (const PhaseOps& phase : result.ops) {
     Json& ops = out["ops"][phase.phase] = Json::array();
     for (const OpSum& sum : phase.ops) {
@@ -75,24 +78,36 @@ Json RunJson(const BenchOptions& options, const BenchResult& result) {
   return out;
 }
 
-void AppendOp(const OpSum& sum, const Peaks& peaks, std::string& out) {
+// What an op's products are judged by.
+double PeakFlops(const OpSum& sum, const Peaks& peaks) {
+  return peaks.int8_ops_per_s > 0 && absl::StartsWith(sum.op, "Linear") ? peaks.int8_ops_per_s : peaks.flops_per_s;
+}
+
+void AppendOp(const OpSum& sum, double phase_seconds, const Peaks& peaks, std::string& out) {
   const double bytes = Rate(sum.cost.bytes, sum.seconds);
   const double flops = Rate(sum.cost.flops, sum.seconds);
-  absl::StrAppendFormat(&out, "%-28s %6d %11.3f %10.4g %10.4g %9.2f %5.1f %10.2f %5.1f\n", sum.op, sum.calls,
-                        1e3 * sum.seconds, 1e-9 * static_cast<double>(sum.cost.bytes),
-                        1e-9 * static_cast<double>(sum.cost.flops), 1e-9 * bytes, 100 * bytes / peaks.bytes_per_s,
-                        1e-9 * flops, 100 * flops / peaks.flops_per_s);
+  absl::StrAppendFormat(&out, "%-28s %6d %11.3f %5.1f %10.4g %10.4g %9.2f %5.1f %10.2f %5.1f\n", sum.op, sum.calls,
+                        1e3 * sum.seconds, phase_seconds > 0 ? 100 * sum.seconds / phase_seconds : 0,
+                        1e-9 * static_cast<double>(sum.cost.bytes), 1e-9 * static_cast<double>(sum.cost.flops),
+                        1e-9 * bytes, 100 * bytes / peaks.bytes_per_s, 1e-9 * flops,
+                        100 * flops / PeakFlops(sum, peaks));
 }
 
 std::string OpsText(const BenchResult& result) {
   const Peaks& peaks = *result.peaks;
   std::string out = absl::StrFormat("peaks    copy %.1f GB/s, matrix product %.1f GFLOP/s\n", 1e-9 * peaks.bytes_per_s,
                                     1e-9 * peaks.flops_per_s);
+  if (peaks.fork_join_s > 0) {
+    absl::StrAppendFormat(&out,
+                          "         int8 product %.1f GOP/s (linear layers are judged by it), fork and join %.1f us\n",
+                          1e-9 * peaks.int8_ops_per_s, 1e6 * peaks.fork_join_s);
+  }
   for (const PhaseOps& phase : result.ops) {
-    absl::StrAppendFormat(&out, "\n%-28s %6s %11s %10s %10s %9s %5s %10s %5s\n", phase.phase, "calls", "ms", "GB",
-                          "GFLOP", "GB/s", "%", "GFLOP/s", "%");
-    for (const OpSum& sum : phase.ops) AppendOp(sum, peaks, out);
-    AppendOp(Total(phase), peaks, out);
+    absl::StrAppendFormat(&out, "\n%-28s %6s %11s %5s %10s %10s %9s %5s %10s %5s\n", phase.phase, "calls", "ms", "%",
+                          "GB", "GFLOP", "GB/s", "%", "GFLOP/s", "%");
+    const OpSum total = Total(phase);
+    for (const OpSum& sum : phase.ops) AppendOp(sum, total.seconds, peaks, out);
+    AppendOp(total, total.seconds, peaks, out);
   }
   return out;
 }
@@ -172,6 +187,23 @@ std::string Report(const BenchOptions& options, const BenchResult& result) {
 
 std::string Report(const BenchOptions& options, const std::vector<RooflineCase>& cases) {
   return options.json ? RooflineJson(options, cases).dump() + "\n" : RooflineText(options, cases);
+}
+
+std::string TraceJson(const std::vector<PhaseOps>& phases) {
+  Json events = Json::array();
+  for (size_t phase = 0; phase < phases.size(); ++phase) {
+    events.push_back(
+        {{"ph", "M"}, {"name", "thread_name"}, {"pid", 0}, {"tid", phase}, {"args", {{"name", phases[phase].phase}}}});
+    for (const OpEvent& event : phases[phase].events) {
+      events.push_back({{"ph", "X"},
+                        {"name", event.op},
+                        {"pid", 0},
+                        {"tid", phase},
+                        {"ts", 1e6 * event.start},
+                        {"dur", 1e6 * event.seconds}});
+    }
+  }
+  return Json{{"traceEvents", std::move(events)}, {"displayTimeUnit", "ms"}}.dump() + "\n";
 }
 
 }  // namespace lukv

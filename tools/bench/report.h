@@ -25,4 +25,8 @@ struct BenchResult {
 std::string Report(const BenchOptions& options, const BenchResult& result);
 std::string Report(const BenchOptions& options, const std::vector<RooflineCase>& cases);
 
+// The calls of all phases, in the format of Chrome's trace viewer (Trace Event Format: complete events, microseconds);
+// each phase is a thread of its own.
+std::string TraceJson(const std::vector<PhaseOps>& phases);
+
 }  // namespace lukv

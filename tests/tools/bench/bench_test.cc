@@ -4,7 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
 
 namespace lukv {
 namespace {
@@ -42,6 +47,29 @@ TEST(Bench, WritesSpeedsAndOps) {
       EXPECT_GT(op["bytes"], 0) << op;
     }
   }
+}
+
+TEST(Bench, WritesATraceOfItsOps) {
+  BenchOptions options = Tiny();
+  options.trace = testing::TempDir() + "/trace.json";
+  ASSERT_TRUE(RunBench(options).ok());
+  const auto trace = nlohmann::json::parse(*ReadWholeFile(options.trace, 1 << 20));
+  std::map<int, int> calls;
+  std::vector<std::string> phases;
+  for (const auto& event : trace["traceEvents"]) {
+    if (event["ph"] == "M") {
+      phases.push_back(event["args"]["name"]);
+      continue;
+    }
+    EXPECT_EQ(event["ph"], "X");
+    EXPECT_GE(event["dur"], 0);
+    ++calls[event["tid"].get<int>()];
+  }
+  EXPECT_THAT(phases, testing::ElementsAre("prefill", "decode", "eviction snapkv", "eviction keydiff",
+                                           "eviction expected_attention"));
+  EXPECT_EQ(calls.size(), phases.size());
+  options.trace = "/nowhere/trace.json";
+  EXPECT_FALSE(RunBench(options).ok());
 }
 
 TEST(Bench, TextHasATableForEachPhase) {

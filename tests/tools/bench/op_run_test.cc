@@ -109,17 +109,22 @@ TEST(OpTimer, RecordsBetweenStartAndStopOnly) {
   prefill();
   ASSERT_TRUE(model->backend().Start(model->Lengths(0, nullptr)).ok());
   prefill();
-  const std::vector<OpSum> first = model->backend().Stop();
+  const OpRecord first = model->backend().Stop();
   prefill();
   ASSERT_TRUE(model->backend().Start(model->Lengths(0, nullptr)).ok());
   prefill();
-  const std::vector<OpSum> second = model->backend().Stop();
-  ASSERT_EQ(first.size(), second.size());
-  for (size_t i = 0; i < first.size(); ++i) {
-    EXPECT_EQ(first[i].op, second[i].op);
-    EXPECT_EQ(first[i].calls, second[i].calls) << first[i].op;
-    EXPECT_GE(first[i].seconds, 0);
+  const OpRecord second = model->backend().Stop();
+  ASSERT_EQ(first.sums.size(), second.sums.size());
+  int64_t calls = 0;
+  for (size_t i = 0; i < first.sums.size(); ++i) {
+    EXPECT_EQ(first.sums[i].op, second.sums[i].op);
+    EXPECT_EQ(first.sums[i].calls, second.sums[i].calls) << first.sums[i].op;
+    EXPECT_GE(first.sums[i].seconds, 0);
+    calls += first.sums[i].calls;
   }
+  // Every call is an event, one after the other.
+  EXPECT_EQ(first.events.size(), static_cast<size_t>(calls));
+  for (size_t i = 1; i < first.events.size(); ++i) EXPECT_GE(first.events[i].start, first.events[i - 1].start);
 }
 
 }  // namespace
