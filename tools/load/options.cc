@@ -43,7 +43,7 @@ class Parser {
     Add("--metrics", options_.metrics, "host:port of its metrics page [not looked at]");
     Add("--seed", options_.seed, "Of everything that is drawn");
     Add("--rate", options_.rate, "Open loop: so many requests arrive in a second, whatever becomes of them")
-        ->check(CLI::PositiveNumber);
+        ->check(CLI::Range(1e-3, 1e6));
     Add("--concurrency", options_.concurrency, "Closed loop: so many requests are in flight [8 without --rate]")
         ->check(CLI::Range(1, 100000));
     Add("--requests", options_.requests, "Ends after so many [100 without --duration]")
