@@ -8,8 +8,8 @@
 
 #include "engine/model/gguf.h"
 #include "engine/model/gguf_weights.h"
-#include "kernels/dtype.h"
 #include "tests/engine/model/allocation_probe.h"
+#include "tests/engine/model/dequantize_all.h"
 #include "tests/engine/model/mutate.h"
 #include "tests/engine/model/status_matchers.h"
 #include "tests/engine/model/tiny_gguf.h"
@@ -35,15 +35,7 @@ void ReadAll(const GgufFile& file) {
       EXPECT_LE(sum, 255 * file.file_bytes());
     }
   }
-  for (const std::string_view name : file.TensorNames()) {
-    const auto view = file.Tensor(name);
-    if (!view.ok()) continue;
-    std::vector<float> row(static_cast<size_t>(view->cols));
-    for (int64_t r = 0; r < view->rows; ++r) {
-      Dequantize(view->dtype, view->data + static_cast<size_t>(r) * RowBytes(view->dtype, view->cols), view->cols,
-                 row.data());
-    }
-  }
+  DequantizeAll(file);
 }
 
 TEST(GgufHostile, EveryTruncationIsRefused) {
